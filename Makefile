@@ -1,0 +1,52 @@
+# Two commands matter: `make quickstart` and `make test`. Both do their own set-up.
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test ci fmt lint types arch cov bench clean
+
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+export OMP_NUM_THREADS ?= 1
+
+help:  ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Create the environment: pinned torch, the package, the tools.
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (once; a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) --upgrade 'pip>=25.1'
+	@$(PIP_INSTALL) --constraint constraints.txt torch
+	@$(PIP_INSTALL) --constraint constraints.txt --group dev --editable '.[all]'
+	@touch $@
+
+quickstart: $(STAMP)  ## Train a federation of ten devices on digits, with FedAvg and with Ditto.
+	@$(BIN)/python examples/quickstart.py
+
+test: lint types arch $(STAMP)  ## Check style, types and layering, then run every test.
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+ci: test  ## What runs before a change lands: the same as test.
+
+fmt: $(STAMP)  ## Format the code and apply safe fixes.
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lint: $(STAMP)  ## Check the style.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## Check the types with mypy and with pyright, both strict.
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+
+arch: $(STAMP)  ## Check which package may import which.
+	$(BIN)/lint-imports
+
+cov: $(STAMP)  ## Run the tests and write an HTML coverage report.
+	$(BIN)/python -m pytest --cov --cov-report=html
+
+clean:  ## Remove the environment and everything generated.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache htmlcov .coverage*

@@ -1,0 +1,1 @@
+"""Federated and personalized training for PyTorch Lightning."""
