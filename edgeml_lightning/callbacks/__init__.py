@@ -1,0 +1,1 @@
+"""Callbacks that turn a Lightning fit into a federated round."""

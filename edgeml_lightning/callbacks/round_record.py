@@ -1,0 +1,49 @@
+"""What one device did in one round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+__all__ = ["RoundRecord"]
+
+NO_METRICS: Final[Mapping[str, float]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """One round as this device saw it; a line of a :class:`~edgeml_lightning.history.History`.
+
+    Attributes:
+        round_number: Counts from 1 within the ``num_rounds`` rounds of the federation.
+        base_version: The global version the device received and trained from.
+        strategy: The name of the strategy that trained, such as ``"ditto"``.
+        num_steps: Optimizer steps taken on the shared model.
+        num_bytes_received: Bytes of response bodies of this round, the global model above all.
+        num_bytes_sent: Bytes of request bodies of this round, the update above all.
+        duration_s: From the assignment to the end of the upload.
+        update_status: ``"accepted"`` or ``"duplicate"``; ``None`` when nothing was uploaded, because no
+            optimizer step was taken.
+        received_metrics: Validation of the global model as it was received, before training.
+        local_metrics: What the module logged while it trained and validated locally.
+        personal_metrics: Validation of the device's personal model after training; empty for strategies
+            that keep none.
+    """
+
+    round_id: str
+    model_id: str
+    base_version: str
+    strategy: str
+    round_number: int | None = None
+    num_rounds: int | None = None
+    sample_count: int = 0
+    num_steps: int = 0
+    num_bytes_received: int = 0
+    num_bytes_sent: int = 0
+    duration_s: float = 0.0
+    update_status: str | None = None
+    received_metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS)
+    local_metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS)
+    personal_metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS)
