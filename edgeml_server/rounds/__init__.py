@@ -1,0 +1,1 @@
+"""Rounds: a cohort trains from one global version, and its updates make the next one."""
