@@ -1,0 +1,170 @@
+"""A download that survives dropped connections, and proves what it got."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import re
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import BinaryIO, Final
+
+import httpx
+
+from edgeml_client._transport.answers import shown_url
+from edgeml_client._transport.retry import BackOff, CorruptDownloadError
+from edgeml_client.errors import InvalidResponseError
+
+__all__ = ["Download", "Downloading", "announced_digest"]
+
+PROGRESS_BYTES: Final = 64 * 1024
+"""A connection that brought this much is no failure: the count of failures starts anew."""
+
+_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Download:
+    """What a download brought.
+
+    Attributes:
+        data: The content; empty if ``not_modified``, or if it went to a file.
+        num_bytes: The length of the content.
+        etag: The server's name for this content, to pass as ``if_none_match`` next time.
+        not_modified: The content is still the one named by ``if_none_match``.
+        digest: The SHA-256 the server announced, as ``sha256:<hex>``; the content has it.
+    """
+
+    data: bytes = field(repr=False)
+    num_bytes: int
+    etag: str | None = None
+    not_modified: bool = False
+    digest: str | None = None
+
+
+def announced_digest(headers: httpx.Headers) -> str | None:
+    """Return the SHA-256 of the *whole* content as ``sha256:<hex>``, if the headers tell it.
+
+    ``Repr-Digest`` is about the whole, ``Content-Digest`` about this answer's body (RFC 9530), which is the
+    whole unless the status is 206; an ``ETag`` that is itself ``sha256:<hex>`` counts as well.
+    """
+    whole = "content-range" not in headers
+    for header in (headers.get("repr-digest"), headers.get("content-digest") if whole else None):
+        for member in (header or "").split(","):
+            algorithm, _, value = member.strip().partition("=")
+            if algorithm.lower() == "sha-256" and (digest := _decoded(value)):
+                return digest
+    etag = (headers.get("etag") or "").strip('"')
+    return etag if _DIGEST.fullmatch(etag) else None
+
+
+def _decoded(value: str) -> str | None:
+    try:
+        raw = base64.b64decode(value.strip().strip(":"), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return f"sha256:{raw.hex()}" if len(raw) == hashlib.sha256().digest_size else None
+
+
+class Downloading:
+    """The state of one download over several connections.
+
+    Args:
+        file: Where the content goes: a file opened for reading and writing, or ``io.BytesIO``.
+        max_bytes: More than this is refused before it is stored; ``None`` sets no bound.
+        if_none_match: The ETag of the content that is already there.
+        back_off: Told when a connection brought the download further.
+    """
+
+    def __init__(
+        self, file: BinaryIO, *, max_bytes: int | None, if_none_match: str | None, back_off: BackOff
+    ) -> None:
+        self._file = file
+        self._max_bytes = max_bytes
+        self._if_none_match = if_none_match
+        self._back_off = back_off
+        self._furthest = 0
+        self._start_over()
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of the next request: for the whole, or for what is still missing."""
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        if self._num_bytes and self._etag and not self._etag.startswith("W/"):
+            return headers | {"Range": f"bytes={self._num_bytes}-", "If-Range": self._etag}
+        if self._if_none_match:
+            headers["If-None-Match"] = self._if_none_match
+        return headers
+
+    def take(self, response: httpx.Response) -> Download:
+        """Store what this answer brings.
+
+        Raises:
+            CorruptDownloadError: The content is complete and does not have the announced digest.
+            InvalidResponseError: The content is longer than ``max_bytes``.
+            httpx.TransportError: The connection broke; :meth:`headers` asks for the rest.
+        """
+        if response.status_code == HTTPStatus.NOT_MODIFIED:
+            return Download(data=b"", num_bytes=0, etag=self._if_none_match, not_modified=True)
+        expected = self._position(response)
+        self._check_size(expected or 0, response)
+        for chunk in response.iter_bytes():
+            self._check_size(self._num_bytes + len(chunk), response)
+            self._append(chunk)
+        return self._finish(response, expected)
+
+    def _start_over(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self._num_bytes = 0
+        self._sha256 = hashlib.sha256()
+        self._etag: str | None = None
+        self._digest: str | None = None
+
+    def _position(self, response: httpx.Response) -> int | None:
+        """Go to where this answer starts; return the length of the whole content, if it is told."""
+        if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+            found = _RANGE.fullmatch(response.headers.get("content-range", ""))
+            if found is None or int(found[1]) != self._num_bytes:
+                self._start_over()
+                raise CorruptDownloadError(f"{_name(response)} answered another range than was asked for")
+            self._digest = self._digest or announced_digest(response.headers)
+            return None if found[2] == "*" else int(found[2])
+        self._start_over()
+        self._etag = response.headers.get("etag")
+        self._digest = announced_digest(response.headers)
+        length = response.headers.get("content-length", "")
+        return int(length) if length.isdecimal() and "content-encoding" not in response.headers else None
+
+    def _append(self, chunk: bytes) -> None:
+        self._file.write(chunk)
+        self._sha256.update(chunk)
+        self._num_bytes += len(chunk)
+        if self._num_bytes >= self._furthest + PROGRESS_BYTES:
+            self._furthest = self._num_bytes
+            self._back_off.num_failures = 0
+
+    def _check_size(self, num_bytes: int, response: httpx.Response) -> None:
+        if self._max_bytes is not None and num_bytes > self._max_bytes:
+            raise InvalidResponseError(
+                f"{_name(response)} sends more than the {self._max_bytes} bytes that were expected: "
+                "check the model and version, or raise the limit"
+            )
+
+    def _finish(self, response: httpx.Response, expected: int | None) -> Download:
+        digest = f"sha256:{self._sha256.hexdigest()}"
+        complete = expected is None or self._num_bytes == expected
+        if not complete or self._digest not in {None, digest}:
+            self._start_over()
+            raise CorruptDownloadError(
+                f"{_name(response)} sent content that is not what it announced (length or SHA-256 differ): "
+                "try again; if it stays so, something between here and the server changes the content"
+            )
+        data = self._file.getvalue() if isinstance(self._file, io.BytesIO) else b""
+        return Download(data=data, num_bytes=self._num_bytes, etag=self._etag, digest=self._digest)
+
+
+def _name(response: httpx.Response) -> str:
+    return f"GET {shown_url(response.request.url)}"
