@@ -21,6 +21,7 @@
     │   ├── UnprocessableError      415, 422
     │   └── ServerFailedError       429 and every 5xx, after the retries
     ├── ModelMismatchError          two models differ in names, shapes or dtypes
+    ├── InvalidModelError           a model file cannot be read as it is
     ├── InvalidUpdateError          an update cannot be sent or accepted as it is
     │   ├── NonFiniteError          NaN or Inf in an array
     │   └── NormExceededError       the norm bound of the round is exceeded
@@ -44,6 +45,7 @@ __all__ = [
     "EdgeMLClientError",
     "FilterConfigError",
     "ForbiddenError",
+    "InvalidModelError",
     "InvalidResponseError",
     "InvalidUpdateError",
     "MissingExtraError",
@@ -195,6 +197,10 @@ class ModelMismatchError(EdgeMLClientError, ValueError):
         shown = self.problems[:20]
         more = [f"... and {len(self.problems) - len(shown)} more"] if len(self.problems) > len(shown) else []
         super().__init__("\n  ".join([summary, *shown, *more]))
+
+
+class InvalidModelError(EdgeMLClientError, ValueError):
+    """A model file is malformed, truncated, or holds what a model may not hold."""
 
 
 class InvalidUpdateError(EdgeMLClientError, ValueError):

@@ -10,6 +10,7 @@ from edgeml_client.schemas.auth import (
 )
 from edgeml_client.schemas.devices import Device, DeviceRegistration
 from edgeml_client.schemas.models import Model, ModelPage, ModelVersion, ModelVersionPage
+from edgeml_client.schemas.personalization import PersonalModel, PersonalUpload
 from edgeml_client.schemas.rounds import (
     DELTA_FORMAT,
     RoundAssignment,
@@ -31,6 +32,8 @@ __all__ = [
     "ModelPage",
     "ModelVersion",
     "ModelVersionPage",
+    "PersonalModel",
+    "PersonalUpload",
     "Record",
     "RefreshRequest",
     "RevokeRequest",

@@ -1,0 +1,183 @@
+"""The update file, ``edgeml-delta/1``: what a device uploads after a round.
+
+A plain safetensors file. ``__metadata__`` holds one string, ``edgeml.update``: the JSON of
+:class:`~edgeml_client.schemas.UpdateHeader`. The arrays are float32 and carry the names and shapes of the
+registered floating arrays, all of them except those the header lists as ``private``.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+from pydantic import ValidationError
+
+from edgeml_client.errors import InvalidModelError, InvalidUpdateError, ModelMismatchError, NonFiniteError
+from edgeml_client.schemas import UpdateHeader
+from edgeml_client.updates.arrays import Float32Array, State, layout_of, raw_bytes
+from edgeml_client.updates.layout import Layout
+from edgeml_client.updates.model_file import in_file_order
+from edgeml_client.updates.safetensors_header import MAX_HEADER_BYTES, Header, build_header, read_header
+from edgeml_client.updates.vector import sum_of_squares
+
+__all__ = [
+    "UPDATE_CONTENT_TYPE",
+    "UpdateFile",
+    "encode_update",
+    "max_update_bytes",
+    "open_update",
+    "read_update_header",
+]
+
+UPDATE_CONTENT_TYPE: Final = "application/vnd.edgeml.update"
+
+_HEADER_KEY: Final = "edgeml.update"
+_BYTES_PER_NAME: Final = 512
+_SLACK_BYTES: Final = 65_536
+
+UpdateSource: TypeAlias = bytes | bytearray | memoryview | Path
+
+
+def max_update_bytes(layout: Layout) -> int:
+    """Return how large an update of a model may be: refuse a longer body before reading it."""
+    names = sum(_BYTES_PER_NAME + 12 * len(spec.name) for spec in layout)
+    return layout.num_delta_bytes + min(MAX_HEADER_BYTES, 2 * names + _SLACK_BYTES)
+
+
+def encode_update(header: UpdateHeader, delta: State) -> bytes:
+    """Return the update file of a delta; the same input always gives the same bytes.
+
+    Args:
+        header: The envelope; ``header.private`` names the arrays that stay on the device.
+        delta: Floating arrays, NumPy or torch, without the private ones; they are written as float32.
+
+    Raises:
+        ModelMismatchError: An entry is no dense floating array.
+        InvalidUpdateError: A private array is part of ``delta``.
+        NonFiniteError: An array holds NaN or Inf.
+    """
+    leaking = sorted(set(header.private) & set(delta))
+    if leaking:
+        raise InvalidUpdateError(f"private arrays must stay on the device, but the delta holds {leaking}")
+    specs = in_file_order(layout_of(delta).as_float32())
+    bodies = [raw_bytes(delta[spec.name], dtype="F32") for spec in specs]
+    for spec, body in zip(specs, bodies, strict=True):
+        if not math.isfinite(sum_of_squares(np.frombuffer(body, np.float32))):
+            raise NonFiniteError(spec.name)
+    return b"".join([build_header(specs, {_HEADER_KEY: header.model_dump_json()}), *bodies])
+
+
+def read_update_header(data: UpdateSource) -> UpdateHeader:
+    """Return the envelope of an update file, reading nothing else of it.
+
+    Raises:
+        InvalidUpdateError: It is no update file, or one of a format this version does not know.
+    """
+    return _envelope(_parsed(_as_memory(data)))
+
+
+def open_update(data: UpdateSource, layout: Layout) -> UpdateFile:
+    """Return an update file that was checked against a registered model, without reading its arrays.
+
+    Args:
+        data: The whole file in memory, or its path, which is then mapped and not loaded.
+        layout: The layout of the round's base model.
+
+    Raises:
+        InvalidUpdateError: It is no update file, or larger than an update of this model can be.
+        ModelMismatchError: Names or shapes are not those of ``layout``; the message lists them.
+    """
+    memory = _as_memory(data)
+    if len(memory) > max_update_bytes(layout):
+        raise InvalidUpdateError(
+            f"the update has {len(memory)} bytes; one of this model has at most {max_update_bytes(layout)}"
+        )
+    parsed = _parsed(memory)
+    header = _envelope(parsed)
+    foreign = sorted(set(header.private) - set(layout.floating.names))
+    if foreign:
+        raise ModelMismatchError("the update lists private arrays that the model does not have:", foreign)
+    shared = layout.floating.without(frozenset(header.private)).as_float32()
+    shared.require_same_arrays(
+        Layout.of(entry.spec for entry in parsed.entries), summary="the update does not fit the model:"
+    )
+    if len(layout.floating) and not len(shared):
+        raise InvalidUpdateError("every array is private; an update must share at least one")
+    return UpdateFile(memory, parsed, header)
+
+
+class UpdateFile:
+    """A checked update; :func:`open_update` makes one.
+
+    Attributes:
+        header: The envelope.
+        layout: The arrays it holds, all float32.
+    """
+
+    def __init__(self, memory: memoryview, parsed: Header, header: UpdateHeader) -> None:
+        self.header = header
+        self.layout = Layout.of(entry.spec for entry in parsed.entries)
+        self._memory = memory
+        self._entries = sorted(parsed.entries, key=lambda entry: entry.spec.name)
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of the whole file."""
+        return len(self._memory)
+
+    def arrays(self) -> Iterator[tuple[str, Float32Array]]:
+        """Yield each name, ascending, with its numbers: read-only and not copied."""
+        for entry in self._entries:
+            flat = np.frombuffer(self._memory, np.dtype("<f4"), count=entry.spec.size, offset=entry.start)
+            yield entry.spec.name, flat.reshape(entry.spec.shape)
+
+    def check_finite(self) -> float:
+        """Return the L2 norm over all arrays, computed in float64.
+
+        Raises:
+            NonFiniteError: An array holds NaN or Inf; the error names it.
+        """
+        total = 0.0
+        for name, array in self.arrays():
+            squares = sum_of_squares(array.reshape(-1))
+            if not math.isfinite(squares):
+                raise NonFiniteError(name)
+            total += squares
+        return math.sqrt(total)
+
+
+def _as_memory(data: UpdateSource) -> memoryview:
+    if not isinstance(data, Path):
+        return memoryview(data).toreadonly()
+    with data.open("rb") as stream:
+        if stream.seek(0, 2) == 0:
+            raise InvalidUpdateError("the update is empty")
+        # The mapping outlives the stream: it closes itself once no array refers to it any more.
+        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _parsed(memory: memoryview) -> Header:
+    try:
+        return read_header(memory)
+    except InvalidModelError as exc:
+        raise InvalidUpdateError(f"not an update file: {exc}") from exc
+
+
+def _envelope(parsed: Header) -> UpdateHeader:
+    text = parsed.metadata.get(_HEADER_KEY)
+    if text is None or len(parsed.metadata) != 1:
+        raise InvalidUpdateError(f"not an update file: its __metadata__ must hold {_HEADER_KEY!r} alone")
+    try:
+        return UpdateHeader.model_validate_json(text)
+    except ValidationError as exc:
+        raise InvalidUpdateError(f"the update's envelope is wrong: {_first_problem(exc)}") from exc
+
+
+def _first_problem(exc: ValidationError) -> str:
+    first = exc.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}"
