@@ -1,1 +1,68 @@
-"""Federated and personalized training for PyTorch Lightning."""
+"""Federated and personalized training for PyTorch Lightning.
+
+One callback on a ``lightning.Trainer`` makes ``fit`` one federated round::
+
+    callback = FederatedCallback(client, model="digits", strategy=Ditto(lambda_ditto=0.1))
+    trainer = L.Trainer(max_epochs=1, callbacks=[callback])
+    trainer.fit(module, datamodule=data)
+
+Names are imported when they are first used, so that the package itself needs neither torch nor lightning.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+from edgeml_client._version import __version__
+from edgeml_client.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from edgeml_lightning.callbacks import RoundRecord
+    from edgeml_lightning.exchange import model_state
+    from edgeml_lightning.strategies import Ditto, FedAvg, FederatedStrategy, FedPer, FedProx
+
+__all__ = [
+    "Ditto",
+    "FedAvg",
+    "FedPer",
+    "FedProx",
+    "FederatedStrategy",
+    "RoundRecord",
+    "__version__",
+    "model_state",
+]
+
+_HOMES: Final = {
+    "Ditto": "strategies",
+    "FedAvg": "strategies",
+    "FedPer": "strategies",
+    "FedProx": "strategies",
+    "FederatedStrategy": "strategies",
+    "RoundRecord": "callbacks",
+    "model_state": "exchange",
+}
+_NEEDED: Final = frozenset({"lightning", "torch", "torchmetrics"})
+
+
+def __getattr__(name: str) -> object:
+    """Import the public name ``name`` from its module.
+
+    Raises:
+        AttributeError: There is no such name.
+        MissingExtraError: torch, lightning or torchmetrics is not installed.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and exc.name.partition(".")[0] in _NEEDED:
+            raise MissingExtraError(f"edgeml_lightning.{name}", extra="lightning") from exc
+        raise
+    return getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

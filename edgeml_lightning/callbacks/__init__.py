@@ -1,1 +1,5 @@
 """Callbacks that turn a Lightning fit into a federated round."""
+
+from edgeml_lightning.callbacks.round_record import RoundRecord
+
+__all__ = ["RoundRecord"]

@@ -1,0 +1,18 @@
+"""Strategies: what a round does to training on the device."""
+
+from edgeml_lightning.strategies.ditto import Ditto
+from edgeml_lightning.strategies.fedavg import FedAvg
+from edgeml_lightning.strategies.fedper import FedPer
+from edgeml_lightning.strategies.fedprox import FedProx
+from edgeml_lightning.strategies.resolve import ResolvedStrategy, resolve_strategy
+from edgeml_lightning.strategies.strategy import FederatedStrategy
+
+__all__ = [
+    "Ditto",
+    "FedAvg",
+    "FedPer",
+    "FedProx",
+    "FederatedStrategy",
+    "ResolvedStrategy",
+    "resolve_strategy",
+]

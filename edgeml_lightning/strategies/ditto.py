@@ -1,0 +1,56 @@
+"""Ditto: a personal model beside the shared one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from typing_extensions import override
+
+from edgeml_lightning.functional import add_proximal_gradient_
+from edgeml_lightning.strategies.strategy import FederatedStrategy, check_strength
+
+__all__ = ["Ditto"]
+
+
+@dataclass(frozen=True)
+class Ditto(FederatedStrategy):
+    r"""Train two models: the shared one plainly, and a personal one pulled to the received global model.
+
+    Li et al., 2021, https://arxiv.org/abs/2012.04221, Algorithm 1: the personal model :math:`v_k` minimises
+    :math:`F_k(v_k) + \frac{\lambda}{2} \lVert v_k - w^t \rVert^2` and never leaves the device; only the
+    shared model's change is sent. ``Ditto(0.0)`` trains a purely local model beside the shared one.
+
+    Args:
+        lambda_ditto: The paper's :math:`\lambda`, at least 0; ``None`` takes the round's.
+
+    Raises:
+        ConfigurationError: ``lambda_ditto`` is negative or not finite.
+
+    Example:
+        >>> Ditto(lambda_ditto=0.1).keeps_model
+        True
+    """
+
+    name: ClassVar[str] = "ditto"
+    round_fields: ClassVar[tuple[str, ...]] = ("lambda_ditto",)
+
+    lambda_ditto: float | None = None
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_strength("lambda_ditto", self.lambda_ditto)
+
+    @property
+    @override
+    def keeps_model(self) -> bool:
+        return True
+
+    @override
+    def add_to_personal_gradient_(
+        self, parameters: Iterable[Tensor], anchors: Iterable[Tensor], *, factor: float
+    ) -> None:
+        add_proximal_gradient_(parameters, anchors, mu=self.lambda_ditto or 0.0, factor=factor)

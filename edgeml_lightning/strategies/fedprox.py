@@ -1,0 +1,55 @@
+"""FedProx: local training is held near the global model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from typing_extensions import override
+
+from edgeml_lightning.functional import add_proximal_gradient_
+from edgeml_lightning.strategies.strategy import FederatedStrategy, check_strength
+
+__all__ = ["FedProx"]
+
+
+@dataclass(frozen=True)
+class FedProx(FederatedStrategy):
+    r"""Add :math:`\frac{\mu}{2} \lVert w - w^t \rVert^2` to the local objective, exactly.
+
+    Li et al., 2020, https://arxiv.org/abs/1812.06127, Eq. 2; :math:`w^t` is the global model the round
+    started from. ``FedProx(0.0)`` is ``FedAvg()``.
+
+    Args:
+        proximal_mu: The paper's :math:`\mu`, at least 0; ``None`` takes the round's.
+
+    Raises:
+        ConfigurationError: ``proximal_mu`` is negative or not finite.
+
+    Example:
+        >>> FedProx(0.01).changes_gradient
+        True
+    """
+
+    name: ClassVar[str] = "fedprox"
+    round_fields: ClassVar[tuple[str, ...]] = ("proximal_mu",)
+
+    proximal_mu: float | None = None
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_strength("proximal_mu", self.proximal_mu)
+
+    @property
+    @override
+    def changes_gradient(self) -> bool:
+        return bool(self.proximal_mu)
+
+    @override
+    def add_to_gradient_(
+        self, parameters: Iterable[Tensor], anchors: Iterable[Tensor], *, factor: float
+    ) -> None:
+        add_proximal_gradient_(parameters, anchors, mu=self.proximal_mu or 0.0, factor=factor)

@@ -1,0 +1,81 @@
+"""Whose strategy a round follows: the user's, or the one its configuration chooses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from edgeml_client.errors import ConfigurationError
+from edgeml_client.schemas import RoundConfig
+from edgeml_lightning.strategies.ditto import Ditto
+from edgeml_lightning.strategies.fedavg import FedAvg
+from edgeml_lightning.strategies.fedper import FedPer
+from edgeml_lightning.strategies.fedprox import FedProx
+from edgeml_lightning.strategies.strategy import FederatedStrategy
+
+__all__ = ["ResolvedStrategy", "resolve_strategy"]
+
+_BY_NAME: Final = MappingProxyType({kind.name: kind for kind in (FedAvg, FedProx, Ditto, FedPer)})
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedStrategy:
+    """A strategy with nothing left open.
+
+    Attributes:
+        strategy: What the round does.
+        conflicts: What the round had asked for and the user decided otherwise, a line each.
+    """
+
+    strategy: FederatedStrategy
+    conflicts: tuple[str, ...] = ()
+
+
+def resolve_strategy(user: FederatedStrategy | None, round_config: RoundConfig) -> ResolvedStrategy:
+    """Return the strategy of a round: explicit arguments of the user win over its configuration.
+
+    Args:
+        user: The user's strategy; what it leaves open is taken from the round. ``None`` takes the round's.
+        round_config: What the round asks for. Without ``strategy`` in it, its parameters choose:
+            ``head_layers`` means FedPer, ``lambda_ditto`` Ditto, ``proximal_mu`` FedProx, none FedAvg.
+
+    Raises:
+        ConfigurationError: The round asks for a strategy that is not known here, or an
+            argument was given by nobody.
+
+    Example:
+        >>> resolve_strategy(Ditto(), RoundConfig(lambda_ditto=0.5)).strategy.lambda_ditto
+        0.5
+    """
+    asked = round_config.strategy
+    if user is None:
+        strategy = _chosen_by(round_config).filled_from(round_config)
+        strategy.check_complete()
+        return ResolvedStrategy(strategy)
+    conflicts = user.conflicts_with(round_config)
+    if asked is not None and asked != user.name:
+        conflicts = (
+            f"the strategy is {user.name or type(user).__name__} here and {asked} in the round",
+            *conflicts,
+        )
+    strategy = user.filled_from(round_config)
+    strategy.check_complete()
+    return ResolvedStrategy(strategy, conflicts)
+
+
+def _chosen_by(config: RoundConfig) -> FederatedStrategy:
+    if config.strategy is not None:
+        if config.strategy not in _BY_NAME:
+            raise ConfigurationError(
+                f"the round asks for strategy {config.strategy!r}; known are {', '.join(_BY_NAME)}. "
+                "Update edgeml-lightning, or choose a strategy yourself"
+            )
+        return _BY_NAME[config.strategy]()
+    if config.head_layers:
+        return FedPer()
+    if config.lambda_ditto is not None:
+        return Ditto()
+    if config.proximal_mu is not None:
+        return FedProx()
+    return FedAvg()
