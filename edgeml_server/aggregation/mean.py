@@ -83,17 +83,21 @@ class RunningMean:
             product = np.multiply(values[block], factor, out=self._scratch[: block.stop - block.start])
             np.add(total[block], product, out=total[block])
 
-    def block(self, name: str, start: int, stop: int) -> Float32Array | None:
-        """Return elements ``start`` to ``stop`` of an array's mean, or ``None`` if no device sent it.
+    def block(self, name: str, start: int, stop: int) -> Float32Array:
+        """Return elements ``start`` to ``stop`` of an array's mean, as a new array.
 
-        The result is a new array; the sums stay as they are.
+        Raises:
+            ValueError: No device sent the array, so it has no mean.
         """
         num_samples = self._num_samples[name]
         if num_samples == 0:
-            return None
+            raise ValueError(f"no device sent array {name!r}")
         return self._sums[name][start:stop] / np.float32(num_samples)
 
-    def mean(self, name: str) -> Float32Array | None:
-        """Return an array's mean in its registered shape, or ``None`` if no device sent it."""
-        flat = self.block(name, 0, self._sums[name].size)
-        return None if flat is None else flat.reshape(self._shapes[name])
+    def mean(self, name: str) -> Float32Array:
+        """Return an array's mean in its registered shape.
+
+        Raises:
+            ValueError: No device sent the array, so it has no mean.
+        """
+        return self.block(name, 0, self._sums[name].size).reshape(self._shapes[name])
