@@ -24,6 +24,7 @@ __all__ = [
     "describe",
     "is_tensor",
     "layout_of",
+    "like",
     "raw_bytes",
     "require_torch",
     "resolve_kind",
@@ -127,6 +128,14 @@ def as_numpy(value: Array, *, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         numbers = np.asarray(value)
     with np.errstate(over="ignore", invalid="ignore"):
         return numbers.astype(dtype, copy=False)
+
+
+def like(example: Array, numbers: npt.NDArray[Any]) -> Array:
+    """Return ``numbers`` as the kind of array that ``example`` is, sharing their memory."""
+    if is_tensor(example):
+        tensor: Array = _torch().from_numpy(numbers)
+        return tensor
+    return numbers
 
 
 def raw_bytes(value: Array, *, dtype: DType) -> memoryview:

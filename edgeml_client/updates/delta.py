@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml_client.errors import NonFiniteError
-from edgeml_client.updates.arrays import Array, State, as_numpy, is_tensor, layout_of, require_torch
+from edgeml_client.updates.arrays import Array, State, as_numpy, layout_of, like
 from edgeml_client.updates.layout import DType
 from edgeml_client.updates.vector import sum_of_squares
 
@@ -52,7 +52,7 @@ def compute_state_dict_delta(base_state: State, updated_state: State) -> dict[st
         difference = _difference(base_state[name], updated_state[name], wide=wide)
         if not math.isfinite(sum_of_squares(difference.reshape(-1))):
             raise NonFiniteError(name)
-        delta[name] = _like(updated_state[name], difference)
+        delta[name] = like(updated_state[name], difference)
     return delta
 
 
@@ -61,10 +61,3 @@ def _difference(before: Array, after: Array, *, wide: DType) -> npt.NDArray[np.f
     with np.errstate(over="ignore", invalid="ignore"):
         exact = np.subtract(as_numpy(after, dtype=dtype), as_numpy(before, dtype=dtype))
         return np.asarray(exact).astype(np.float32, copy=False)
-
-
-def _like(example: Array, numbers: npt.NDArray[np.float32]) -> Array:
-    if is_tensor(example):
-        tensor: Array = require_torch("a delta of tensors").from_numpy(numbers)
-        return tensor
-    return numbers

@@ -1,0 +1,35 @@
+"""Filters between training and upload: clip, noise, validate, sparsify, quantize, and your own."""
+
+from edgeml_client.filters.clip import GradientClipFilter, NormValidationFilter
+from edgeml_client.filters.compression import QuantizationFilter, SparsificationFilter
+from edgeml_client.filters.delta_filter import DataKind, DeltaFilter, FilterConfig
+from edgeml_client.filters.noise import GaussianNoiseFilter
+from edgeml_client.filters.pipeline import FilterStep, apply_filters, resolve_filters
+from edgeml_client.filters.registry import FilterRegistry
+from edgeml_client.filters.result import AuditEntry, FilterResult
+
+__all__ = [
+    "AuditEntry",
+    "DataKind",
+    "DeltaFilter",
+    "FilterConfig",
+    "FilterRegistry",
+    "FilterResult",
+    "FilterStep",
+    "GaussianNoiseFilter",
+    "GradientClipFilter",
+    "NormValidationFilter",
+    "QuantizationFilter",
+    "SparsificationFilter",
+    "apply_filters",
+    "resolve_filters",
+]
+
+for _built_in in (
+    GradientClipFilter,
+    GaussianNoiseFilter,
+    NormValidationFilter,
+    SparsificationFilter,
+    QuantizationFilter,
+):
+    FilterRegistry.register(_built_in.filter_type, _built_in)

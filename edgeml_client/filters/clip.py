@@ -1,0 +1,79 @@
+"""Filters that bound how large an update may be: one shrinks it, one refuses it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import numpy as np
+from pydantic import Field
+from typing_extensions import override
+
+from edgeml_client.errors import NormExceededError
+from edgeml_client.filters.parameters import FilterParameters
+from edgeml_client.filters.vector_filter import VectorFilter
+from edgeml_client.updates.vector import DeltaVector
+
+__all__ = ["GradientClipFilter", "NormValidationFilter"]
+
+_ROUNDING_MARGIN: Final = 1.0 - 2.0**-23
+"""Rounding a product to float32 may enlarge it by 2**-24; twice that keeps the bound strict."""
+
+
+class MaxNorm(FilterParameters):
+    """``max_norm``, above 0."""
+
+    max_norm: Annotated[float, Field(gt=0)]
+
+
+class GradientClipFilter(VectorFilter):
+    r"""``gradient_clip{max_norm}``: bound the L2 norm of the *whole* update.
+
+    Abadi et al., 2016 (https://arxiv.org/abs/1607.00133, Algorithm 1):
+    :math:`\Delta \leftarrow \Delta \cdot \min(1, C / \lVert \Delta \rVert_2)`, with :math:`\Delta` all
+    floating arrays taken as one vector. An update within the bound passes bit for bit; any other ends at or just
+    below it.
+
+    Args:
+        max_norm: The bound :math:`C`, above 0.
+    """
+
+    filter_type = "gradient_clip"
+    parameters_type = MaxNorm
+
+    def __init__(self, max_norm: float) -> None:
+        super().__init__(max_norm=max_norm)
+        self.max_norm = float(max_norm)
+
+    @override
+    def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
+        norm = vector.norm()
+        if norm > self.max_norm:
+            np.multiply(vector.values, self.max_norm / norm * _ROUNDING_MARGIN, out=vector.values)
+
+
+class NormValidationFilter(VectorFilter):
+    """``norm_validation{max_norm}``: refuse the whole update when its L2 norm exceeds the bound.
+
+    Nothing is dropped in part: an update either goes out as it is, or not at all.
+
+    Args:
+        max_norm: The bound, above 0.
+    """
+
+    filter_type = "norm_validation"
+    parameters_type = MaxNorm
+
+    def __init__(self, max_norm: float) -> None:
+        super().__init__(max_norm=max_norm)
+        self.max_norm = float(max_norm)
+
+    @override
+    def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
+        """Return when the update is within the bound.
+
+        Raises:
+            NormExceededError: It is not.
+        """
+        norm = vector.norm()
+        if norm > self.max_norm:
+            raise NormExceededError(norm=norm, max_norm=self.max_norm)

@@ -1,0 +1,52 @@
+"""Reading a filter's parameters: every mistake becomes one sentence that names the alternatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgeml_client.errors import FilterConfigError
+
+__all__ = ["FilterParameters", "rename"]
+
+
+class FilterParameters(BaseModel):
+    """The parameters of one filter type under their canonical names; numbers are finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], *, filter_type: str) -> Self:
+        """Return the parameters that ``values`` spell.
+
+        Raises:
+            FilterConfigError: A key is unknown or missing, or a value cannot work.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as exc:
+            raise FilterConfigError(cls._sentence(exc, filter_type)) from exc
+
+    @classmethod
+    def _sentence(cls, exc: ValidationError, filter_type: str) -> str:
+        problem = exc.errors(include_url=False)[0]
+        key = str(problem["loc"][0])
+        taken = ", ".join(cls.model_fields)
+        if problem["type"] == "extra_forbidden":
+            return f"filter {filter_type!r} does not know {key!r}; it takes: {taken}"
+        if problem["type"] == "missing":
+            return f"filter {filter_type!r} needs {key!r}; it takes: {taken}"
+        return f"filter {filter_type!r}: {key} = {problem['input']!r} cannot work: {problem['msg']}"
+
+
+def rename(values: Mapping[str, Any], *, old: str, new: str, filter_type: str) -> dict[str, Any]:
+    """Return ``values`` with the key ``old``, which other servers use, spelled ``new``.
+
+    Raises:
+        FilterConfigError: Both are given.
+    """
+    if old in values and new in values:
+        raise FilterConfigError(f"filter {filter_type!r} takes either {new!r} or {old!r}, not both")
+    return {new if key == old else key: value for key, value in values.items()}
