@@ -30,8 +30,8 @@ class GradientClipFilter(VectorFilter):
 
     Abadi et al., 2016 (https://arxiv.org/abs/1607.00133, Algorithm 1):
     :math:`\Delta \leftarrow \Delta \cdot \min(1, C / \lVert \Delta \rVert_2)`, with :math:`\Delta` all
-    floating arrays taken as one vector. An update within the bound passes bit for bit; any other ends at or just
-    below it.
+    floating arrays taken as one vector. An update within the bound passes bit for bit; any other ends at
+    the bound or just below it.
 
     Args:
         max_norm: The bound :math:`C`, above 0.
