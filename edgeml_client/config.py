@@ -34,7 +34,9 @@ __all__ = [
     "InsecureAddressWarning",
     "TokenStorage",
     "check_address",
+    "check_name",
     "resolve_config",
+    "resolve_token_storage",
 ]
 
 DEFAULT_API_BASE: Final = "https://api.edgeml.io/api/v1"
@@ -92,6 +94,11 @@ def resolve_config(
     ``EDGEML_LOG_LEVEL`` takes effect on the loggers of the client packages, if it is set.
 
     Args:
+        api_base: Address of the API.
+        org_id: The organization.
+        device_identifier: This device's identifier.
+        platform: Platform as reported at registration.
+        token_storage: Where the device keeps its tokens.
         environ: Instead of the environment of the process.
 
     Raises:
@@ -106,16 +113,35 @@ def resolve_config(
     org_name, org = pick("org_id", org_id, "EDGEML_ORG_ID")
     device_name, device = pick("device_identifier", device_identifier, "EDGEML_DEVICE_ID")
     platform_name, system = pick("platform", platform, "EDGEML_PLATFORM")
-    storage_name, storage = pick("token_storage", token_storage, "EDGEML_TOKEN_STORAGE")
     if level := found.get("EDGEML_LOG_LEVEL", "").strip():
         _set_log_level(level)
     return ClientConfig(
         api_base=check_address(DEFAULT_API_BASE if base is None else base, name=base_name),
-        org_id=_checked_name(DEFAULT_ORG_ID if org is None else org, name=org_name),
-        device_identifier=None if device is None else _checked_name(device, name=device_name),
-        platform=_checked_name(DEFAULT_PLATFORM if system is None else system, name=platform_name),
-        token_storage=_checked_storage(TokenStorage.AUTO if storage is None else storage, name=storage_name),
+        org_id=check_name(DEFAULT_ORG_ID if org is None else org, name=org_name),
+        device_identifier=None if device is None else check_name(device, name=device_name),
+        platform=check_name(DEFAULT_PLATFORM if system is None else system, name=platform_name),
+        token_storage=resolve_token_storage(token_storage, environ=found),
     )
+
+
+def resolve_token_storage(value: str | None, *, environ: Mapping[str, str] | None = None) -> TokenStorage:
+    """Return where a device keeps its tokens: the argument, else ``EDGEML_TOKEN_STORAGE``, else ``auto``.
+
+    Args:
+        value: The argument; ``None`` if it was left out.
+        environ: Instead of the environment of the process.
+
+    Raises:
+        ConfigurationError: There is no such place.
+    """
+    name = "token_storage"
+    if value is None:
+        name = "EDGEML_TOKEN_STORAGE"
+        value = (os.environ if environ is None else environ).get(name, "").strip() or TokenStorage.AUTO
+    try:
+        return TokenStorage(value.lower())
+    except ValueError:
+        raise ConfigurationError(f"{name} must be one of {', '.join(TokenStorage)}, not {value!r}") from None
 
 
 def check_address(value: str, *, name: str) -> str:
@@ -146,6 +172,21 @@ def check_address(value: str, *, name: str) -> str:
     return value.rstrip("/")
 
 
+def check_name(value: str, *, name: str) -> str:
+    """Return ``value``.
+
+    Args:
+        value: An organization, a device identifier or a platform.
+        name: The argument or variable it comes from, for the message.
+
+    Raises:
+        ConfigurationError: It is empty, longer than 255 characters, or not printable.
+    """
+    if not 0 < len(value) <= LONGEST_NAME or not value.isprintable():
+        raise ConfigurationError(f"{name} must be 1 to {LONGEST_NAME} printable characters, not {value!r}")
+    return value
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -153,19 +194,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _checked_name(value: str, *, name: str) -> str:
-    if not 0 < len(value) <= LONGEST_NAME or not value.isprintable():
-        raise ConfigurationError(f"{name} must be 1 to {LONGEST_NAME} printable characters, not {value!r}")
-    return value
-
-
-def _checked_storage(value: str, *, name: str) -> TokenStorage:
-    try:
-        return TokenStorage(value.lower())
-    except ValueError:
-        raise ConfigurationError(f"{name} must be one of {', '.join(TokenStorage)}, not {value!r}") from None
 
 
 def _set_log_level(value: str) -> None:

@@ -8,6 +8,7 @@ import os
 import platform
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -131,6 +132,7 @@ class HttpTransport:
         headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         timeout: float | None = None,
+        max_attempts: int | None = None,
     ) -> T:
         """Send one request and return its answer as ``answer``.
 
@@ -145,6 +147,7 @@ class HttpTransport:
             idempotency_key: Under which the server recognizes a repetition. Left out, POST and PATCH get a
                 new one, so that every request may be repeated after a dropped connection.
             timeout: Longest silence of the server, in seconds.
+            max_attempts: How often the request is tried, instead of what the transport was made with.
 
         Raises:
             RequestRefusedError: The control plane said no; the subclass tells what to do.
@@ -170,7 +173,7 @@ class HttpTransport:
             body=wire,
             headers=sent,
         )
-        back_off = BackOff(may_repeat=True, max_attempts=self._max_attempts)
+        back_off = BackOff(may_repeat=True, max_attempts=max_attempts or self._max_attempts)
         return parse_answer(self._perform(lambda: request, _read_whole, back_off), answer)
 
     def download(
@@ -317,6 +320,7 @@ class HttpTransport:
                     # No proxy reaches this machine's own loopback addresses.
                     mounts=dict.fromkeys(_LOOPBACK),
                 )
+                weakref.finalize(self, self._client.close)
             return self._client
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final, Protocol, cast, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from edgeml_client.errors import AuthError
 
-__all__ = ["BearerTokens", "ReplaceableTokens"]
+__all__ = ["BearerTokens", "ReplaceableTokens", "checked_token"]
 
 # RFC 6750, section 2.1: b64token.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -21,6 +21,17 @@ class ReplaceableTokens(Protocol):
     def report_refused_token(self, access_token: str) -> None:
         """Make the next call of the provider return another token than this one, if it can."""
         ...
+
+
+def checked_token(value: object, *, what: str, remedy: str) -> str:
+    """Return ``value`` if it can be sent as a bearer token; the error never shows it.
+
+    Raises:
+        AuthError: It is empty, or no token at all.
+    """
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise AuthError(f"{what} is empty or cannot be a bearer token: {remedy}")
+    return value
 
 
 class BearerTokens:
@@ -37,13 +48,11 @@ class BearerTokens:
         """
         if self._provider is None:
             return None
-        token = cast("object", self._provider())  # written by the user, so perhaps not what its type says
-        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-            raise AuthError(
-                "auth_token_provider returned an empty value, or one that cannot be a bearer token: "
-                "pass a callable such as DeviceAuthClient.get_access_token_sync"
-            )
-        return token
+        return checked_token(
+            self._provider(),
+            what="what auth_token_provider returned",
+            remedy="pass a callable such as DeviceAuthClient.get_access_token_sync",
+        )
 
     def after_refusal(self, refused: str) -> str | None:
         """Return a token other than the refused one, or ``None`` if there is no other."""
