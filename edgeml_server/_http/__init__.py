@@ -1,0 +1,1 @@
+"""What all endpoints share: request ids, error answers, body limits, callers, idempotent creation."""

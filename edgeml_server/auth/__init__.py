@@ -1,0 +1,1 @@
+"""Enrolment, tokens, and who is calling."""

@@ -1,0 +1,131 @@
+"""Files in a folder of this machine: temporary file, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from typing_extensions import override
+
+from edgeml_server.blobs.store import BlobStore, BlobWriter, StoredBlob, check_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["LocalBlobStore"]
+
+
+class LocalBlobStore(BlobStore):
+    """A folder of files named by their digest.
+
+    A crash at any moment leaves either the whole file or a leftover in ``incoming/``, never half a file
+    under a digest.
+
+    Args:
+        root: The folder; created if absent.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root: Final = root
+        self._incoming: Final = root / "incoming"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+
+    @override
+    def writer(self) -> BlobWriter:
+        return _LocalBlobWriter(self._root, self._incoming)
+
+    @override
+    def put(self, chunks: Iterable[bytes | memoryview]) -> StoredBlob:
+        writer = self.writer()
+        try:
+            for chunk in chunks:
+                writer.write(chunk)
+            return writer.commit()
+        finally:
+            writer.discard()
+
+    @override
+    def open(self, digest: str) -> BinaryIO:
+        return _place(self._root, digest).open("rb")
+
+    @override
+    def path(self, digest: str) -> Path:
+        path = _place(self._root, digest)
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        return path
+
+    @override
+    def size(self, digest: str) -> int:
+        return _place(self._root, digest).stat().st_size
+
+    @override
+    def exists(self, digest: str) -> bool:
+        return _place(self._root, digest).is_file()
+
+    @override
+    def delete(self, digest: str) -> None:
+        _place(self._root, digest).unlink(missing_ok=True)
+
+    @override
+    def ping(self) -> None:
+        with tempfile.TemporaryFile(dir=self._incoming):
+            pass
+
+
+class _LocalBlobWriter(BlobWriter):
+    def __init__(self, root: Path, incoming: Path) -> None:
+        self._root = root
+        handle, name = tempfile.mkstemp(dir=incoming)
+        self._file = os.fdopen(handle, "wb")
+        self._temporary = Path(name)
+        self._sha256 = hashlib.sha256()
+        self._num_bytes = 0
+
+    @property
+    @override
+    def num_bytes(self) -> int:
+        return self._num_bytes
+
+    @override
+    def write(self, chunk: bytes | memoryview) -> None:
+        self._file.write(chunk)
+        self._sha256.update(chunk)
+        self._num_bytes += len(chunk)
+
+    @override
+    def commit(self) -> StoredBlob:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        blob = StoredBlob(f"sha256:{self._sha256.hexdigest()}", self._num_bytes)
+        target = _place(self._root, blob.digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary.replace(target)
+        # The new name, and the folder that may be new itself, must survive a power cut too.
+        for folder in (target.parent, target.parent.parent):
+            _fsync_folder(folder)
+        return blob
+
+    @override
+    def discard(self) -> None:
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+def _place(root: Path, digest: str) -> Path:
+    name = check_digest(digest).removeprefix("sha256:")
+    return root / "sha256" / name[:2] / name
+
+
+def _fsync_folder(folder: Path) -> None:
+    if os.name == "nt":  # pragma: no cover - Windows cannot open a folder, and needs no fsync of it
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,19 @@
+"""Every table there is: importing this module fills ``Base.metadata``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import MetaData
+
+from edgeml_server.auth import tables as _auth
+from edgeml_server.db import answers as _answers
+from edgeml_server.db.tables import Base
+from edgeml_server.devices import tables as _devices
+from edgeml_server.registry import tables as _registry
+
+__all__ = ["METADATA"]
+
+_MODULES: Final = (_answers, _auth, _devices, _registry)
+
+METADATA: Final[MetaData] = Base.metadata

@@ -1,0 +1,42 @@
+"""How a domain presents itself to the application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from fastapi import APIRouter
+
+if TYPE_CHECKING:
+    from edgeml_server.plane import ControlPlane
+
+__all__ = ["Domain", "Keeper"]
+
+
+class Keeper(Protocol):
+    """A background worker: it starts with the application and is closed with it."""
+
+    def start(self) -> None:
+        """Begin to work, in a thread of its own."""
+        ...
+
+    def close(self) -> None:
+        """Stop, and return once the thread has ended."""
+        ...
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One folder of the control plane.
+
+    Attributes:
+        routers: Mounted under ``/api/v1``.
+        capabilities: Announced by ``GET /health``.
+        keepers: Each makes one background worker.
+    """
+
+    name: str
+    routers: tuple[APIRouter, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    keepers: tuple[Callable[[ControlPlane], Keeper], ...] = ()

@@ -1,0 +1,59 @@
+"""Everything a running control plane holds: settings, clock, database, files, key."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from edgeml_client.clock import Clock, SystemClock
+from edgeml_server.auth.secret import server_key
+from edgeml_server.blobs import BlobStore, open_blob_store
+from edgeml_server.db import Database
+from edgeml_server.db.engine import warn_about_sqlite
+from edgeml_server.db.migrate import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from edgeml_server.settings import Settings
+
+__all__ = ["ControlPlane", "open_control_plane"]
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """What endpoints, commands and background workers are given.
+
+    Attributes:
+        key: Keys derived tokens and signed links.
+    """
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    blobs: BlobStore
+    key: bytes = field(repr=False)
+
+
+@contextmanager
+def open_control_plane(settings: Settings, *, clock: Clock | None = None) -> Generator[ControlPlane]:
+    """Open the database and the blob store, bring the schema up to date, close both afterwards.
+
+    Raises:
+        SetupError: A setting cannot work.
+    """
+    warn_about_sqlite(workers=settings.workers)
+    blobs = open_blob_store(settings.blob_url)
+    database = Database(settings.database_url)
+    try:
+        upgrade(database)
+        yield ControlPlane(
+            settings=settings,
+            clock=clock or SystemClock(),
+            database=database,
+            blobs=blobs,
+            key=server_key(database, settings.secret_key),
+        )
+    finally:
+        database.close()
