@@ -30,10 +30,10 @@ A domain is a folder with these files, from the ground up:
                 return once(work, operator.org_id, call, Widget, create, now=now)
 
 
-        DOMAIN: Final = Domain(name="widgets", routers=(router,), capabilities=("widgets.round",))
+        DOMAIN: Final = Domain(name="widgets", routers=(router,))
 
     ``DOMAIN`` is listed in ``edgeml_server/app.py``. A keeper is a background worker with ``start()`` and
-    ``close()``, made with the control plane. ``__init__.py`` of a domain imports nothing, so that tables can be
+    ``close()``, made with the control plane. The ``__init__.py`` of a domain imports nothing: tables can be
     imported without endpoints.
 
 Reading and writing
@@ -45,8 +45,8 @@ durable: wake a waiter there. ``with database.snapshot() as session`` reads, and
 
 An ``async def`` endpoint must not do either on the event loop: use ``asyncio.to_thread``.
 
-To refuse *and* keep a change (a re-used token revokes its family), return the refusal from the block, and raise
-after it.
+To refuse *and* keep a change (a re-used token revokes its family), return the refusal from the block, and
+raise after it.
 '''
 
 from edgeml_server.db.cas import compare_and_set
