@@ -1,0 +1,98 @@
+"""Whether a Lightning trainer can run several rounds, and how far each of them goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, Timer
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+
+from edgeml_lightning.errors import UnsupportedTrainingError
+
+__all__ = ["RoundLimits", "callbacks_of", "check_trainer"]
+
+
+def callbacks_of(trainer: L.Trainer) -> list[Callback]:
+    """Return the trainer's own list of callbacks, which type checkers do not see."""
+    callbacks: list[Callback] = vars(trainer)["callbacks"]
+    return callbacks
+
+
+def check_trainer(trainer: object) -> None:
+    """Check that ``trainer`` can be fitted once a round, for as many rounds as there are.
+
+    Raises:
+        UnsupportedTrainingError: A limit of the trainer counts over all rounds and would silently end
+            training, or its strategy cannot be fitted twice; the message says what to use instead.
+    """
+    problem = _find_problem(trainer)
+    if problem is not None:
+        raise UnsupportedTrainingError(problem)
+
+
+def _find_problem(trainer: object) -> str | None:
+    if not isinstance(trainer, L.Trainer):
+        return (
+            f"{type(trainer).__module__}.{type(trainer).__qualname__} is not a lightning.Trainer: write "
+            "'import lightning as L' in place of 'import pytorch_lightning'; the two do not mix"
+        )
+    return _find_limit(trainer) or _find_launcher(trainer)
+
+
+def _find_limit(trainer: L.Trainer) -> str | None:
+    if vars(trainer)["fast_dev_run"]:  # set where type checkers do not see it
+        return "fast_dev_run ends after one fit: use limit_train_batches=1 and limit_val_batches=1 instead"
+    if trainer.max_steps != -1:
+        return (
+            f"max_steps={trainer.max_steps} counts over all rounds and would end training in one of them: "
+            "set max_epochs, the epochs of one round, and limit_train_batches for shorter epochs"
+        )
+    if trainer.max_epochs is None or trainer.max_epochs < 1:
+        return f"max_epochs={trainer.max_epochs}: set it to the epochs of one round, at least 1"
+    timers = [callback for callback in callbacks_of(trainer) if isinstance(callback, Timer)]
+    if any(timer.time_remaining() is not None for timer in timers):
+        return (
+            "max_time counts over all rounds and would end training in one of them: limit the rounds instead"
+        )
+    return None
+
+
+def _find_launcher(trainer: L.Trainer) -> str | None:
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        return (
+            "this strategy starts new processes for every fit (ddp_spawn, ddp_fork, ddp_notebook) and "
+            "forgets what a round left behind: use strategy='ddp', which keeps its processes"
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class RoundLimits:
+    """How many epochs one round takes, where the trainer's own limits count from its very first epoch.
+
+    Attributes:
+        max_epochs: The most epochs of a round.
+        min_epochs: Epochs of a round before a callback may stop it early.
+        min_steps: Steps of a round before a callback may stop it early.
+    """
+
+    max_epochs: int
+    min_epochs: int | None
+    min_steps: int | None
+
+    @classmethod
+    def of(cls, trainer: L.Trainer) -> RoundLimits:
+        """Read the limits of a round from a trainer that :func:`check_trainer` accepts."""
+        loop = trainer.fit_loop
+        return cls(max_epochs=loop.max_epochs or 1, min_epochs=loop.min_epochs, min_steps=loop.min_steps)
+
+    def move_to_here_(self, trainer: L.Trainer) -> None:
+        """Let the next fit run these limits from where the trainer stands now.
+
+        Epochs, steps, what loggers call a step and the names of checkpoints go on counting.
+        """
+        loop = trainer.fit_loop
+        loop.max_epochs = trainer.current_epoch + self.max_epochs
+        loop.min_epochs = self.min_epochs and trainer.current_epoch + self.min_epochs
+        loop.epoch_loop.min_steps = self.min_steps and trainer.global_step + self.min_steps
