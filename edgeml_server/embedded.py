@@ -118,6 +118,7 @@ class EmbeddedServer:
 
     def close(self) -> None:
         """Stop answering, end the thread, close the database; remove a temporary folder. Twice is fine."""
+        self._plane.announcements.close()  # whoever waits for a round is answered now
         self._running.close()
 
     def __enter__(self) -> Self:

@@ -12,6 +12,7 @@ from edgeml_server.blobs import BlobStore, open_blob_store
 from edgeml_server.db import Database
 from edgeml_server.db.engine import warn_about_sqlite
 from edgeml_server.db.migrate import upgrade
+from edgeml_server.rounds.announcements import Announcements
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,6 +28,7 @@ class ControlPlane:
 
     Attributes:
         key: Keys derived tokens and signed links.
+        announcements: Wakes those who wait for a change, within this process.
     """
 
     settings: Settings
@@ -34,6 +36,7 @@ class ControlPlane:
     database: Database
     blobs: BlobStore
     key: bytes = field(repr=False)
+    announcements: Announcements = field(default_factory=Announcements, repr=False)
 
 
 @contextmanager

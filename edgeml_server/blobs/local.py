@@ -97,6 +97,11 @@ class _LocalBlobWriter(BlobWriter):
         self._num_bytes += len(chunk)
 
     @override
+    def peek(self) -> Path:
+        self._file.flush()
+        return self._temporary
+
+    @override
     def commit(self) -> StoredBlob:
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -50,6 +50,10 @@ class BlobWriter(Protocol):
         """Append ``chunk``."""
         ...
 
+    def peek(self) -> Path:
+        """Return a local path to the bytes written so far, to check them before they are kept."""
+        ...
+
     def commit(self) -> StoredBlob:
         """Make the file durable under its digest."""
         ...

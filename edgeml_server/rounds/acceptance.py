@@ -9,19 +9,27 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
 from edgeml_client.schemas import RoundPhase
+from edgeml_server.errors import (
+    AbsentError,
+    ContradictionError,
+    InvalidContentError,
+    RoundEndedError,
+    WrongBaseError,
+)
 
 __all__ = [
     "MAX_METRICS",
     "MAX_METRIC_NAME_LENGTH",
     "MAX_SAMPLE_COUNT",
-    "Acceptance",
     "Arrival",
-    "Refusal",
+    "Verdict",
+    "check_admission",
+    "check_claims",
     "judge",
-    "judge_claims",
 ]
 
 MAX_SAMPLE_COUNT: Final = 2**31
@@ -31,26 +39,11 @@ MAX_METRICS: Final = 256
 MAX_METRIC_NAME_LENGTH: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
-    """The update counts; ``is_duplicate`` says that it had been counted before."""
+class Verdict(StrEnum):
+    """Both are successes: the update counts, and the device may forget it."""
 
-    is_duplicate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The update does not count.
-
-    Attributes:
-        status_code: The HTTP status that says so.
-        code: The reason for programs.
-        detail: The reason for people, with what to do.
-    """
-
-    status_code: int
-    code: str
-    detail: str
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +56,7 @@ class Arrival:
         now: When the update arrived.
         is_in_cohort: Whether this device was chosen for the round.
         held_digest: The digest of this device's update that is held already, if one is.
-        digest: The digest of what arrived.
         round_base_digest: The digest of the global model that the round started from.
-        base_digest: The digest that the update says it was computed against.
     """
 
     phase: RoundPhase
@@ -73,70 +64,80 @@ class Arrival:
     now: datetime
     is_in_cohort: bool
     held_digest: str | None
-    digest: str
     round_base_digest: str
-    base_digest: str
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the round takes no updates any more."""
+        is_late = self.deadline_at is not None and self.now >= self.deadline_at
+        return self.phase is not RoundPhase.TRAINING or is_late
 
 
-def judge(arrival: Arrival) -> Acceptance | Refusal:
+def check_admission(arrival: Arrival) -> None:
+    """Return if it makes sense to read the body of an update at all.
+
+    Raises:
+        AbsentError: The device was not chosen for the round.
+        RoundEndedError: The round is closed, and nothing of this device is held that could be repeated.
+    """
+    if not arrival.is_in_cohort:
+        raise AbsentError("this device has no such round; ask for its assignment again")
+    if arrival.held_digest is None and arrival.is_closed:
+        raise RoundEndedError(
+            f"the round no longer takes updates (it is {arrival.phase}, or past its deadline); "
+            "ask for the next assignment"
+        )
+
+
+def judge(arrival: Arrival, *, digest: str, base_digest: str) -> Verdict:
     """Return the verdict on an update.
 
     The very same update again is a success whatever happened to the round since: its first answer was
     lost on the way, and the device must be able to stop retrying.
+
+    Args:
+        arrival: What is known about the round and the device.
+        digest: The digest of what arrived.
+        base_digest: The digest that the update says it was computed against.
+
+    Raises:
+        AbsentError: The device was not chosen for the round.
+        ContradictionError: Another update of this device is held.
+        RoundEndedError: The round takes no updates any more.
+        WrongBaseError: It was computed against another version.
     """
-    if not arrival.is_in_cohort:
-        return Refusal(404, "round_not_found", "this device has no such round; ask for its assignment again")
-    if arrival.held_digest == arrival.digest:
-        return Acceptance(is_duplicate=True)
+    check_admission(arrival)
+    if arrival.held_digest == digest:
+        return Verdict.DUPLICATE
     if arrival.held_digest is not None:
-        return Refusal(
-            409,
-            "other_update_held",
+        raise ContradictionError(
             "this device has already sent a different update for this round, and that one counts; "
-            "wait for the next round",
+            "wait for the next round"
         )
-    if _is_closed(arrival):
-        return Refusal(
-            410,
-            "round_closed",
-            f"the round no longer takes updates (it is {arrival.phase}); ask for the next assignment",
+    if base_digest != arrival.round_base_digest:
+        raise WrongBaseError(
+            f"the update was computed against {base_digest}, but this round starts from "
+            f"{arrival.round_base_digest}; download the round's version and train again"
         )
-    if arrival.base_digest != arrival.round_base_digest:
-        return Refusal(
-            412,
-            "stale_base",
-            f"the update was computed against {arrival.base_digest}, but this round starts from "
-            f"{arrival.round_base_digest}; download the round's version and train again",
-        )
-    return Acceptance(is_duplicate=False)
+    return Verdict.ACCEPTED
 
 
-def _is_closed(arrival: Arrival) -> bool:
-    is_late = arrival.deadline_at is not None and arrival.now >= arrival.deadline_at
-    return arrival.phase is not RoundPhase.TRAINING or is_late
+def check_claims(*, sample_count: int, metrics: Mapping[str, float]) -> None:
+    """Return if the figures that a device reports can be used.
 
-
-def judge_claims(*, sample_count: int, metrics: Mapping[str, float]) -> Refusal | None:
-    """Return why the figures that a device reports cannot be used, or ``None`` when they can."""
+    Raises:
+        InvalidContentError: They cannot.
+    """
     if not 1 <= sample_count <= MAX_SAMPLE_COUNT:
-        return Refusal(
-            422,
-            "invalid_sample_count",
-            f"sample_count is {sample_count}, but an update must stand for 1 to {MAX_SAMPLE_COUNT} samples",
+        raise InvalidContentError(
+            f"sample_count is {sample_count}, but an update must stand for 1 to {MAX_SAMPLE_COUNT} samples"
         )
     if len(metrics) > MAX_METRICS:
-        return Refusal(
-            422, "too_many_metrics", f"{len(metrics)} metrics were sent, at most {MAX_METRICS} are kept"
-        )
+        raise InvalidContentError(f"{len(metrics)} metrics were sent, at most {MAX_METRICS} are kept")
     for name, value in metrics.items():
         if len(name) > MAX_METRIC_NAME_LENGTH:
-            return Refusal(
-                422,
-                "metric_name_too_long",
-                f"the metric name {name[:40]!r}... is longer than {MAX_METRIC_NAME_LENGTH} characters",
+            raise InvalidContentError(
+                f"the metric name {name[:40]!r}... is longer than {MAX_METRIC_NAME_LENGTH} characters"
             )
         if not math.isfinite(value):
-            return Refusal(
-                422, "metric_not_finite", f"the metric {name!r} is {value}; leave out what is not finite"
-            )
-    return None
+            raise InvalidContentError(f"the metric {name!r} is {value}; leave out what is not finite")

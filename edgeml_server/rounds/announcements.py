@@ -10,8 +10,19 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
+from typing import Final
 
-__all__ = ["Announcements", "AsyncListener", "ThreadListener", "device_topic", "round_topic"]
+__all__ = [
+    "KEEPER_TOPIC",
+    "Announcements",
+    "AsyncListener",
+    "ThreadListener",
+    "device_topic",
+    "round_topic",
+]
+
+KEEPER_TOPIC: Final = "keeper"
+"""The topic on which the keeper hears that a round may need it."""
 
 
 def device_topic(device_id: str) -> str:
