@@ -103,26 +103,29 @@ def _what_is_wrong(answer: Answer, error: ValidationError) -> str:
 def refused(answer: Answer) -> RequestRefusedError:
     """Return the error for an answer with a status of 400 or more."""
     status = answer.status_code
-    said, request_id = _detail(answer)
-    hint = _SERVER_FAILED if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _HINTS.get(status)
+    said, request_id = _explanation(answer)
+    parts = [said or _excerpt(_text(answer)) or "no reason given"]
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        parts.append(_SERVER_FAILED)
+    elif said is None and status in _HINTS:
+        parts.append(_HINTS[status])
     return refusal(
         method=answer.method,
         url=answer.url,
         status_code=status,
-        detail="; ".join(part for part in (said, hint) if part),
+        detail="; ".join(parts),
         request_id=answer.headers.get("x-request-id") or request_id,
     )
 
 
-def _detail(answer: Answer) -> tuple[str, str | None]:
-    """Return what the server said, and its name for the request."""
+def _explanation(answer: Answer) -> tuple[str | None, str | None]:
+    """Return what a control plane said of its refusal, and its name for the request."""
     try:
         body: object = json.loads(answer.content)
     except ValueError:
-        return _excerpt(_text(answer)) or "no reason given", None
-    if not isinstance(body, dict) or "detail" not in body:
-        return _excerpt(json.dumps(body)), None
-    fields = cast("dict[str, Any]", body)
+        return None, None
+    if not isinstance(body, dict) or not (fields := cast("dict[str, Any]", body)).get("detail"):
+        return None, None
     detail, request_id = fields["detail"], fields.get("request_id")
     complaints = cast("list[object]", detail) if isinstance(detail, list) else [detail]
     said = "; ".join(map(_complaint, complaints))

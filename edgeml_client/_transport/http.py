@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
-import os
-import platform
 import threading
 import uuid
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -22,9 +19,9 @@ from pydantic import JsonValue, TypeAdapter
 from edgeml_client._transport.answers import Answer, parse_answer, read_answer, refused, shown_url
 from edgeml_client._transport.bodies import Body, BytesBody, FileBody, json_body
 from edgeml_client._transport.downloads import Download, Downloading
+from edgeml_client._transport.pool import ConnectionPool
 from edgeml_client._transport.retry import RETRYABLE_STATUSES, BackOff, TransientAnswerError, retry_after_s
 from edgeml_client._transport.tokens import BearerTokens
-from edgeml_client._version import __version__
 from edgeml_client.clock import Clock, SystemClock
 from edgeml_client.errors import ConfigurationError, ConnectionFailedError, InvalidResponseError
 from edgeml_client.schemas import WireBody
@@ -43,7 +40,6 @@ MAX_REFUSAL_BYTES: Final = 64 * 1024
 CONNECT_TIMEOUT_S: Final = 10.0
 _NEEDS_KEY: Final = frozenset({"POST", "PATCH"})
 _UNAUTHORIZED, _NOT_MODIFIED, _REDIRECT, _REFUSED = 401, 304, 300, 400
-_LOOPBACK: Final = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,9 +93,8 @@ class HttpTransport:
         self._download_timeout_s = download_timeout
         self._max_attempts = max_attempts
         self._clock = clock
+        self._pool = ConnectionPool()
         self._lock = threading.Lock()
-        self._client: httpx.Client | None = None
-        self._client_pid = 0
         self._num_bytes_sent = 0
         self._num_bytes_received = 0
 
@@ -115,10 +110,7 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close all connections; a later call opens new ones."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None and self._client_pid == os.getpid():
-            client.close()
+        self._pool.close()
 
     def call(
         self,
@@ -269,7 +261,7 @@ class HttpTransport:
         if request.body is not None:
             headers.setdefault("Content-Type", request.body.content_type)
             headers["Content-Length"] = str(request.body.num_bytes)
-        return self._connected().stream(
+        return self._pool.client().stream(
             request.method,
             request.url,
             params=request.params or None,
@@ -308,20 +300,6 @@ class HttpTransport:
             wanted = retry_after_s(response.headers.get("retry-after"), now=self._clock.now())
             raise TransientAnswerError(answer, retry_after_s=wanted)
         raise refused(answer)
-
-    def _connected(self) -> httpx.Client:
-        with self._lock:
-            if self._client is None or self._client_pid != os.getpid():
-                self._client_pid = os.getpid()
-                self._client = httpx.Client(
-                    headers={
-                        "User-Agent": f"edgeml-lightning/{__version__} python/{platform.python_version()}"
-                    },
-                    # No proxy reaches this machine's own loopback addresses.
-                    mounts=dict.fromkeys(_LOOPBACK),
-                )
-                weakref.finalize(self, self._client.close)
-            return self._client
 
 
 def _read_whole(response: httpx.Response) -> Answer:

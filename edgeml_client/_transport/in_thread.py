@@ -4,28 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 __all__ = ["in_thread"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Sync = TypeVar("Sync")
 
 
-def in_thread(method: Callable[Concatenate[Sync, P], T], subject: Sync) -> Callable[P, Awaitable[T]]:
-    """Return ``subject.method`` as a coroutine function with the same parameters.
+class _Twin(Protocol):
+    """An async client; ``_sync`` is the synchronous client it stands for."""
+
+    _sync: Any
+
+
+class in_thread(Generic[P, T]):  # noqa: N801 - used like the decorator it is
+    """Make a method of an async twin out of the synchronous one, with the same parameters.
 
     The call runs in a worker thread, so the event loop stays free; cancelling the await lets the thread
-    finish what it has begun. An async twin writes one line for each method::
+    finish what it has begun. A twin writes one line for each method, and keeps its synchronous client in ``_sync``::
 
-        async def get_model(self, model_id: str) -> Model:
-            return await in_thread(ModelRegistry.get_model, self._sync)(model_id)
+        class AsyncModelRegistry:
+            get_model = in_thread(ModelRegistry.get_model)
     """
 
-    @functools.wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        return asyncio.to_thread(method, subject, *args, **kwargs)
+    def __init__(self, method: Callable[Concatenate[Any, P], T]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
 
-    return call
+    @overload
+    def __get__(self, twin: None, owner: type[Any] | None = None) -> Self: ...
+    @overload
+    def __get__(self, twin: _Twin, owner: type[Any] | None = None) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(
+        self, twin: _Twin | None, owner: type[Any] | None = None
+    ) -> Self | Callable[P, Coroutine[Any, Any, T]]:
+        """Return the coroutine function for one twin."""
+        if twin is None:
+            return self
+        subject = twin._sync  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - twins have it for this
+
+        @functools.wraps(self._method)
+        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await asyncio.to_thread(self._method, subject, *args, **kwargs)
+
+        return call

@@ -238,9 +238,7 @@ class FallbackTokenStore(TokenStore):
 def _warn_once(reason: str) -> None:
     """Say once in a process, however many devices it runs, that tokens will not survive it."""
     logger.warning(
-        "device tokens are kept in memory only, and the device must enrol again after a restart, because %s. "
-        "Set EDGEML_TOKEN_STORAGE to 'file' to keep them in a file that only you can read, "
-        "or to 'memory' if this is what you want.",
+        "the device's tokens are kept in memory only, so it must enrol again after a restart: %s",
         reason,
     )
 
