@@ -14,6 +14,7 @@ from edgeml_server._http.problems import answer_problems
 from edgeml_server._http.request_id import RequestIdMiddleware
 from edgeml_server.auth.endpoints import DOMAIN as _AUTH
 from edgeml_server.devices.endpoints import DOMAIN as _DEVICES
+from edgeml_server.registry.endpoints import DOMAIN as _REGISTRY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -25,7 +26,7 @@ __all__ = ["API_PREFIX", "DOMAINS", "create_app"]
 
 API_PREFIX: Final = "/api/v1"
 
-DOMAINS: Final[tuple[Domain, ...]] = (_AUTH, _DEVICES)
+DOMAINS: Final[tuple[Domain, ...]] = (_AUTH, _DEVICES, _REGISTRY)
 
 
 def create_app(plane: ControlPlane) -> FastAPI:
@@ -42,6 +43,7 @@ def create_app(plane: ControlPlane) -> FastAPI:
 
     app = FastAPI(title="EdgeML control plane", version=__version__, lifespan=keep)
     app.state.plane = plane
+    app.state.version_uses = tuple(use for domain in DOMAINS for use in domain.version_uses)
     answer_problems(app)
     # Added last is outermost: the name of the request is there for the refusal of its body.
     app.add_middleware(BodyLimitMiddleware, settings=plane.settings)

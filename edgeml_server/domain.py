@@ -10,6 +10,7 @@ from fastapi import APIRouter
 
 if TYPE_CHECKING:
     from edgeml_server.plane import ControlPlane
+    from edgeml_server.registry.records import VersionUse
 
 __all__ = ["Domain", "Keeper"]
 
@@ -34,9 +35,11 @@ class Domain:
         routers: Mounted under ``/api/v1``.
         capabilities: Announced by ``GET /health``.
         keepers: Each makes one background worker.
+        version_uses: Asked before a version or a model is deleted.
     """
 
     name: str
     routers: tuple[APIRouter, ...] = ()
     capabilities: tuple[str, ...] = ()
     keepers: tuple[Callable[[ControlPlane], Keeper], ...] = ()
+    version_uses: tuple[VersionUse, ...] = ()

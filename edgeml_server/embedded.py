@@ -8,7 +8,7 @@ import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import uvicorn
 from typing_extensions import override
@@ -18,15 +18,17 @@ from edgeml_server.auth.issuing import TokenOrder, issue_bootstrap, issue_operat
 from edgeml_server.auth.rules import ALL_SCOPES
 from edgeml_server.errors import SetupError
 from edgeml_server.plane import ControlPlane, open_control_plane
+from edgeml_server.registry.files import publish_state
 from edgeml_server.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from fastapi import FastAPI
 
     from edgeml_client.clock import Clock
+    from edgeml_client.schemas import ModelVersion
 
 __all__ = ["EmbeddedServer"]
 
@@ -115,6 +117,20 @@ class EmbeddedServer:
         with self._plane.database.unit_of_work() as work:
             issued = issue_operator(work, org_id, scopes=ALL_SCOPES, now=self._plane.clock.now())
         return issued.token.get_secret_value()
+
+    def register_model(
+        self, *, org_id: str, name: str, state: Mapping[str, Any] | bytes | Path, version: str = "1"
+    ) -> ModelVersion:
+        """Publish a version of a model, which is made if there is none of that name.
+
+        Args:
+            state: NumPy arrays or torch tensors by name, or the bytes of a model file, or the path of one.
+
+        Raises:
+            ContradictionError: The model has a version of that name.
+            InvalidContentError: The state is no model.
+        """
+        return publish_state(self._plane, org_id, name, state, version=version).on_the_wire()
 
     def close(self) -> None:
         """Stop answering, end the thread, close the database; remove a temporary folder. Twice is fine."""

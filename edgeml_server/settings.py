@@ -48,6 +48,7 @@ class Settings(BaseSettings):
         last_seen_resolution_s: A device's ``last_seen_at`` is rewritten at most this often.
         max_body_bytes: The largest file that may be sent.
         max_json_bytes: The largest JSON body, except for ``weights_data``.
+        max_torch_bytes: The largest torch-saved file that is converted; it is held in memory.
         max_weights_json_bytes: The largest JSON body with base64 ``weights_data``; it is held in memory.
     """
 
@@ -68,4 +69,5 @@ class Settings(BaseSettings):
     last_seen_resolution_s: int = Field(default=60, ge=0)
     max_body_bytes: int = Field(default=2048 * _MIB, ge=1024)
     max_json_bytes: int = Field(default=_MIB, ge=1024)
+    max_torch_bytes: int = Field(default=1024 * _MIB, ge=1024)
     max_weights_json_bytes: int = Field(default=512 * _MIB, ge=1024)

@@ -90,6 +90,11 @@ class _LocalBlobWriter(BlobWriter):
     def num_bytes(self) -> int:
         return self._num_bytes
 
+    @property
+    @override
+    def digest(self) -> str:
+        return f"sha256:{self._sha256.hexdigest()}"
+
     @override
     def write(self, chunk: bytes | memoryview) -> None:
         self._file.write(chunk)
@@ -106,7 +111,7 @@ class _LocalBlobWriter(BlobWriter):
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        blob = StoredBlob(f"sha256:{self._sha256.hexdigest()}", self._num_bytes)
+        blob = StoredBlob(self.digest, self._num_bytes)
         target = _place(self._root, blob.digest)
         target.parent.mkdir(parents=True, exist_ok=True)
         self._temporary.replace(target)

@@ -46,6 +46,11 @@ class BlobWriter(Protocol):
         """Bytes written so far."""
         ...
 
+    @property
+    def digest(self) -> str:
+        """``sha256:<hex>`` of what was written so far."""
+        ...
+
     def write(self, chunk: bytes | memoryview) -> None:
         """Append ``chunk``."""
         ...
