@@ -23,7 +23,7 @@ class in_thread(Generic[P, T]):  # noqa: N801 - used like the decorator it is
     """Make a method of an async twin out of the synchronous one, with the same parameters.
 
     The call runs in a worker thread, so the event loop stays free; cancelling the await lets the thread
-    finish what it has begun. A twin writes one line for each method, and keeps its synchronous client in ``_sync``::
+    finish what it has begun. A twin writes one line for each method, and keeps its client in ``_sync``::
 
         class AsyncModelRegistry:
             get_model = in_thread(ModelRegistry.get_model)

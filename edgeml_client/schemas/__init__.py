@@ -9,8 +9,18 @@ from edgeml_client.schemas.auth import (
     TokenResponse,
 )
 from edgeml_client.schemas.devices import Device, DeviceRegistration
-from edgeml_client.schemas.models import Model, ModelPage, ModelVersion, ModelVersionPage
+from edgeml_client.schemas.experiments import Experiment, ExperimentCreation, Variant, VariantSpec
+from edgeml_client.schemas.federations import AggregationResult, FederationRecord, Invitation
+from edgeml_client.schemas.models import (
+    DownloadUrl,
+    Model,
+    ModelFiles,
+    ModelPage,
+    ModelVersion,
+    ModelVersionPage,
+)
 from edgeml_client.schemas.personalization import PersonalModel, PersonalUpload
+from edgeml_client.schemas.rollouts import Rollout, RolloutChange
 from edgeml_client.schemas.rounds import (
     DELTA_FORMAT,
     RoundAssignment,
@@ -24,11 +34,18 @@ from edgeml_client.schemas.rounds import (
 
 __all__ = [
     "DELTA_FORMAT",
+    "AggregationResult",
     "BootstrapRequest",
     "Device",
     "DeviceRegistration",
+    "DownloadUrl",
+    "Experiment",
+    "ExperimentCreation",
+    "FederationRecord",
     "Identifier",
+    "Invitation",
     "Model",
+    "ModelFiles",
     "ModelPage",
     "ModelVersion",
     "ModelVersionPage",
@@ -37,6 +54,8 @@ __all__ = [
     "Record",
     "RefreshRequest",
     "RevokeRequest",
+    "Rollout",
+    "RolloutChange",
     "RoundAssignment",
     "RoundConfig",
     "RoundPhase",
@@ -44,6 +63,8 @@ __all__ = [
     "TokenResponse",
     "UpdateHeader",
     "UpdateReceipt",
+    "Variant",
+    "VariantSpec",
     "WeightsUpload",
     "WireBody",
 ]

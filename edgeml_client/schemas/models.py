@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from edgeml_client.schemas._record import Record
 
-__all__ = ["Model", "ModelPage", "ModelVersion", "ModelVersionPage"]
+__all__ = ["DownloadUrl", "Model", "ModelFiles", "ModelPage", "ModelVersion", "ModelVersionPage"]
 
 
 class Model(Record):
@@ -53,3 +53,25 @@ class ModelVersionPage(Record):
 
     versions: tuple[ModelVersion, ...] = ()
     total: int | None = None
+
+
+class DownloadUrl(Record):
+    """``GET /models/{id}/versions/{v}/download-url``: an address that a plain GET answers."""
+
+    url: str
+
+
+class ModelFiles(Record):
+    """What a download put on disk.
+
+    Attributes:
+        model_path: The model.
+        format: Its format.
+        mnn_config: How to run it on the device it was asked for, if the control plane knows.
+        config_path: The same, as a JSON file.
+    """
+
+    model_path: str
+    format: str
+    mnn_config: dict[str, JsonValue] | None = None
+    config_path: str | None = None

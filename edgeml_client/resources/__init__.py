@@ -1,0 +1,1 @@
+"""The clients of the control plane, one for each of its domains."""
