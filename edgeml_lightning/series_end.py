@@ -1,0 +1,47 @@
+"""Whether more rounds will follow one that a device knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeml_client.schemas.rounds import RoundPhase, RoundStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["end_reason", "newest_round"]
+
+_ENDED = frozenset({RoundPhase.COMPLETED, RoundPhase.ABANDONED})
+
+
+def newest_round(round_id: str, *, get_status: Callable[[str], RoundStatus]) -> RoundStatus:
+    """Follow a series from one of its rounds to the newest one that is open or over.
+
+    Args:
+        round_id: Where to begin.
+        get_status: Asks the control plane.
+    """
+    status = get_status(round_id)
+    seen = {round_id}
+    while status.next_round_id is not None and status.next_round_id not in seen:
+        seen.add(status.next_round_id)
+        status = get_status(status.next_round_id)
+    return status
+
+
+def end_reason(status: RoundStatus) -> str | None:
+    """Return why no round will follow this one, in words for the user, or ``None`` if one may.
+
+    Older control planes do not say how many rounds there are; then one may always follow.
+
+    Args:
+        status: The newest round of the series.
+    """
+    if status.state not in _ENDED or status.next_round_id is not None or status.num_rounds is None:
+        return None
+    if status.state == RoundPhase.ABANDONED:
+        why = status.reason or "it was abandoned"
+        return f"the federation ended in round {status.round_number} of {status.num_rounds}: {why}"
+    if status.round_number != status.num_rounds:
+        return None
+    return f"the federation is over: all its {status.num_rounds} rounds have ended"
