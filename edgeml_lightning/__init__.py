@@ -18,16 +18,21 @@ from edgeml_client._version import __version__
 from edgeml_client.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from edgeml_lightning.callbacks import RoundRecord
+    from edgeml_lightning.callbacks import FederatedCallback, RoundRecord
     from edgeml_lightning.exchange import model_state
+    from edgeml_lightning.personalization import DittoModule, FedPerModule, PersonalStore
     from edgeml_lightning.strategies import Ditto, FedAvg, FederatedStrategy, FedPer, FedProx
 
 __all__ = [
     "Ditto",
+    "DittoModule",
     "FedAvg",
     "FedPer",
+    "FedPerModule",
     "FedProx",
+    "FederatedCallback",
     "FederatedStrategy",
+    "PersonalStore",
     "RoundRecord",
     "__version__",
     "model_state",
@@ -35,10 +40,14 @@ __all__ = [
 
 _HOMES: Final = {
     "Ditto": "strategies",
+    "DittoModule": "personalization",
     "FedAvg": "strategies",
     "FedPer": "strategies",
+    "FedPerModule": "personalization",
     "FedProx": "strategies",
+    "FederatedCallback": "callbacks",
     "FederatedStrategy": "strategies",
+    "PersonalStore": "personalization",
     "RoundRecord": "callbacks",
     "model_state": "exchange",
 }

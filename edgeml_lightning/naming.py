@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-__all__ = ["canonical_name", "is_under", "modules_by_path"]
+__all__ = ["canonical_name", "is_under", "modules_by_path", "parameter_names"]
 
 _WRAPPERS = frozenset({"_orig_mod"})
 """Path segments that wrappers insert: ``torch.compile`` puts the module it compiled under ``_orig_mod``."""
@@ -37,3 +37,8 @@ def modules_by_path(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield each submodule with its canonical path; the module itself has the path ``""``."""
     for path, child in cast("Iterator[tuple[str, nn.Module]]", module.named_modules()):
         yield canonical_name(path), child
+
+
+def parameter_names(module: nn.Module) -> dict[nn.Parameter, str]:
+    """Return the canonical name of each parameter; a tied one has the first of its names."""
+    return {parameter: canonical_name(name) for name, parameter in module.named_parameters()}

@@ -1,5 +1,6 @@
 """Callbacks that turn a Lightning fit into a federated round."""
 
+from edgeml_lightning.callbacks.federated_callback import FederatedCallback
 from edgeml_lightning.callbacks.round_record import RoundRecord
 
-__all__ = ["RoundRecord"]
+__all__ = ["FederatedCallback", "RoundRecord"]

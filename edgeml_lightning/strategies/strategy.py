@@ -41,6 +41,11 @@ class FederatedStrategy:
         if self.buffers not in {"average", "local", "reset"}:
             raise ConfigurationError(f'buffers must be "average", "local" or "reset", not {self.buffers!r}')
 
+    @property
+    def label(self) -> str:
+        """What this strategy is called in records and in the personal store."""
+        return self.name or type(self).__name__.lower()
+
     # What is shared.
 
     def split(self, module: nn.Module) -> Partition:
@@ -80,6 +85,13 @@ class FederatedStrategy:
         self, parameters: Iterable[Tensor], anchors: Iterable[Tensor], *, factor: float
     ) -> None:
         """Change ``param.grad`` of the personal model in place, as :meth:`add_to_gradient_` does."""
+
+    def origin_of(self, name: str) -> str:
+        """Return which array of the global model a kept array starts from in the device's first round.
+
+        If the origin is a received array, :meth:`add_to_personal_gradient_` is called for the kept one.
+        """
+        return name
 
     # How it is parametrized.
 

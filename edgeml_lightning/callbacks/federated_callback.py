@@ -1,0 +1,395 @@
+"""The callback that makes a Lightning fit one federated round."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from edgeml_client.clock import Clock, SystemClock
+from edgeml_client.errors import ConfigurationError
+from edgeml_lightning.callbacks.accumulation import AccumulationWindow, loss_factor
+from edgeml_lightning.callbacks.measurements import local_figures
+from edgeml_lightning.callbacks.personal_side import PersonalSide
+from edgeml_lightning.callbacks.reporting import record_of, report
+from edgeml_lightning.callbacks.requirements import check_optimizers, check_trainer, require_lightning
+from edgeml_lightning.callbacks.round_record import RoundRecord
+from edgeml_lightning.callbacks.running_round import RunningRound, receive
+from edgeml_lightning.callbacks.sample_count import count_samples
+from edgeml_lightning.errors import FederationError, NoRoundAssignedError
+from edgeml_lightning.personalization import PersonalKey, PersonalState, PersonalStore, strategy_for
+from edgeml_lightning.strategies import FederatedStrategy, resolve_strategy
+
+if TYPE_CHECKING:
+    from edgeml_client import FederatedClient
+    from edgeml_client.schemas import UpdateReceipt
+
+__all__ = ["FederatedCallback"]
+
+_log = logging.getLogger(__name__)
+
+
+class FederatedCallback(L.Callback):
+    """One ``Trainer.fit`` is one federated round.
+
+    Before training it waits for a round, loads its global model into the module and, with
+    ``num_sanity_val_steps=-1``, measures it. While training it does what the strategy adds. Afterwards it
+    uploads what training changed, and keeps what is personal on the device. If training fails or is
+    interrupted, nothing is uploaded, and the next fit starts the same round again.
+
+    After the fit the module holds the locally trained *shared* model (for FedPer the body under the device's
+    own head; for a ``DittoModule`` both models). The next global model is loaded by the next fit. The
+    personal model is what :meth:`personal_module` returns.
+
+    Args:
+        client: The device's connection, or a function that makes one when it is first needed; such a
+            function is called once in each process that trains. ``None`` takes all from the environment.
+        model: Name or id of the global model.
+        strategy: What a round does to training; ``None`` takes what the module's class or the round asks for.
+        filters: Filters for the update, after those that the round asks for.
+        wait_s: For how long to wait for a round, in seconds.
+        when_unassigned: What to do if none comes: ``raise``, or ``train_locally`` without a federation.
+        sample_count: Training samples on this device, the update's weight; ``None`` counts the data.
+        personal_store: Where personal state is kept; by default beside the client's other state.
+        clock: Measures durations.
+
+    Attributes:
+        last_round: The round of the last fit; ``None`` if it was none.
+        last_receipt: The control plane's word that it holds the update of the last fit, if there was one.
+
+    Raises:
+        ConfigurationError: An argument cannot work.
+    """
+
+    def __init__(
+        self,
+        client: FederatedClient | Callable[[], FederatedClient] | None = None,
+        *,
+        model: str,
+        strategy: FederatedStrategy | None = None,
+        filters: Sequence[Mapping[str, Any]] = (),
+        wait_s: float = 60.0,
+        when_unassigned: Literal["raise", "train_locally"] = "raise",
+        sample_count: int | None = None,
+        personal_store: PersonalStore | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__()
+        if when_unassigned not in {"raise", "train_locally"}:
+            raise ConfigurationError(
+                f'when_unassigned must be "raise" or "train_locally", not {when_unassigned!r}'
+            )
+        if sample_count is not None and sample_count < 1:
+            raise ConfigurationError(f"sample_count must be at least 1, not {sample_count}")
+        if strategy is not None and not isinstance(strategy, FederatedStrategy):
+            raise ConfigurationError(
+                f"strategy must be one such as FedAvg() or Ditto(lambda_ditto=0.1), not {strategy!r}"
+            )
+        self.client = client
+        self.model = model
+        self.strategy = strategy
+        self.filters = tuple(filters)
+        self.wait_s = wait_s
+        self.when_unassigned = when_unassigned
+        self.sample_count = sample_count
+        self.personal_store = personal_store
+        self.last_round: RoundRecord | None = None
+        self.last_receipt: UpdateReceipt | None = None
+        self._clock = clock or SystemClock()
+        self._connection: FederatedClient | None = None
+        self._round: RunningRound | None = None
+        self._personal = PersonalSide()
+        self._window = AccumulationWindow()
+        self._resumed: Mapping[str, Any] = {}
+
+    # The round.
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        require_lightning(trainer, kind=L.Trainer)
+        require_lightning(pl_module, kind=L.LightningModule)
+        if stage == TrainerFn.FITTING:
+            check_trainer(trainer)
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.last_round, self.last_receipt = None, None
+        self._round, self._personal = None, PersonalSide()
+        if not trainer.strategy.restore_checkpoint_after_setup:
+            self._begin(trainer, pl_module)
+
+    @override
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.strategy.restore_checkpoint_after_setup and self._round is None:
+            self._begin(trainer, pl_module)
+
+    @override
+    def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._round is not None and trainer.num_sanity_val_steps == float("inf"):
+            self._round.received_metrics = local_figures(trainer.callback_metrics)
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.strategy.restore_checkpoint_after_setup and self._round is None:
+            self._begin(trainer, pl_module)
+        running = self._round
+        if running is None:
+            return
+        check_optimizers(running.strategy, trainer.optimizers)
+        running.sample_count = self.sample_count or count_samples(
+            trainer.train_dataloader, max_batches=trainer.num_training_batches
+        )
+        if running.first_step is None:
+            running.first_step = trainer.global_step
+        self._personal.start_training(trainer, pl_module, running)
+
+    def _begin(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        client, started_s = self._connected(), self._clock.monotonic_s()
+        assignment = client.get_round_assignment(model=self.model, wait_s=self.wait_s)
+        if assignment is None:
+            if self.when_unassigned == "raise":
+                raise NoRoundAssignedError(model=self.model, waited_s=self.wait_s)
+            _log.info("no round of model %r was assigned to this device: training locally", self.model)
+            return
+        resolved = resolve_strategy(strategy_for(module, self.strategy), assignment.config)
+        for conflict in resolved.conflicts:
+            _log.warning("round %s: %s; what was given here is used", assignment.round_id, conflict)
+        saved = self._resumed if self._resumed.get("round_id") == assignment.round_id else {}
+        self._round = receive(
+            client.join_round(assignment),
+            module,
+            strategy=resolved.strategy,
+            started_s=started_s,
+            keep_weights=bool(saved),
+        )
+        self._round.first_step = saved.get("first_step")
+        self._personal.begin(trainer, module, self._round, recalled=self._recall(module, self._round))
+
+    def _recall(self, module: L.LightningModule, running: RunningRound) -> PersonalState | None:
+        expected = PersonalSide.expected_arrays(module, running)
+        if not expected:
+            return None
+        assignment = running.device_round.assignment
+        saved = self._resumed.get("personal")
+        from_checkpoint = PersonalState.from_checkpoint(saved) if saved else None
+        if from_checkpoint is not None and from_checkpoint.round_id == assignment.round_id:
+            state: PersonalState | None = from_checkpoint
+        else:
+            state = self._store().find(
+                self._key(running), expected=expected, before_round=assignment.round_id
+            )
+            state = state or from_checkpoint
+        if state is None or (state.model_id, state.strategy) != (assignment.model_id, running.strategy.label):
+            return None
+        state.require_arrays(expected)
+        return state
+
+    # The gradient, and the second model.
+
+    @override
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._personal.training is not None:
+            self._personal.training.start_epoch()
+
+    @override
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._personal.training is not None:
+            self._personal.training.before_batch()
+
+    @override
+    def on_before_zero_grad(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
+    ) -> None:
+        self._window.on_zero_grad()
+        if self._personal.training is not None:
+            self._personal.training.shared_zeroes = True
+
+    @override
+    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._window.on_backward()
+
+    @override
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
+    ) -> None:
+        if self._round is not None and self._round.strategy.changes_gradient:
+            factor = loss_factor(trainer, self._window, optimizer)
+            self._round.add_to_gradient_(pl_module, optimizer, factor=factor)
+        if self._personal.training is not None:
+            self._personal.training.shared_steps = True
+
+    @override
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._personal.training is not None:
+            self._personal.training.train_on(batch, batch_idx)
+
+    @override
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._personal.training is not None:
+            self._personal.training.end_epoch()
+
+    @override
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._personal.training is not None and trainer.validating:
+            self._personal.training.start_validation()
+
+    @override
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._personal.training is not None and trainer.validating:
+            self._personal.training.validate_on(batch, batch_idx, dataloader_idx)
+
+    @override
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._personal.training is not None and trainer.validating:
+            self._personal.training.end_validation()
+
+    # The end.
+
+    @override
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        running, self._round, self._resumed = self._round, None, {}
+        if running is None:
+            return
+        first_step = running.first_step if running.first_step is not None else trainer.global_step
+        num_steps = trainer.global_step - first_step
+        kept = self._personal.finish()
+        if num_steps == 0 or vars(trainer)["fast_dev_run"]:
+            reason = "fast_dev_run trains for a trial only" if num_steps else "no optimizer step was taken"
+            _log.warning(
+                "round %s: %s, so nothing is uploaded", running.device_round.assignment.round_id, reason
+            )
+        else:
+            self._keep(running, kept)
+            self.last_receipt = self._submit(trainer, pl_module, running)
+        self.last_round = record_of(
+            running,
+            trainer,
+            receipt=self.last_receipt,
+            num_steps=num_steps,
+            ended_s=self._clock.monotonic_s(),
+        )
+        report(trainer, self.last_round)
+
+    @override
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        running, self._round, self._personal, self._resumed = self._round, None, PersonalSide(), {}
+        if running is not None:
+            _log.warning(
+                "round %s: training ended with %s, so nothing was uploaded; the next fit starts it again",
+                running.device_round.assignment.round_id,
+                type(exception).__name__,
+            )
+        self.close()
+
+    def _keep(self, running: RunningRound, state: PersonalState | None) -> None:
+        if state is None:
+            return
+        if not all(bool(tensor.isfinite().all()) for tensor in state.arrays.values()):
+            _log.warning("the personal model holds NaN or Inf; the one from before this round is kept")
+            return
+        self._store().save(self._key(running), state)
+
+    def _submit(self, trainer: L.Trainer, module: L.LightningModule, running: RunningRound) -> UpdateReceipt:
+        return running.device_round.submit(
+            running.delta(module),
+            sample_count=running.sample_count,
+            metrics=local_figures(trainer.callback_metrics),
+            private=running.withheld(),
+            filters=self.filters,
+        )
+
+    # The personal model.
+
+    def personal_module(self) -> L.LightningModule:
+        """Return the module to use on this device after a fit.
+
+        For Ditto on an ordinary module that is the second, personal copy; for FedPer and for the
+        modules to subclass it is the fitted module itself. It can be given to any Trainer's ``validate``,
+        ``test`` or ``predict``.
+
+        Raises:
+            FederationError: The last fit kept nothing personal.
+        """
+        if self._personal.module is None:
+            raise FederationError(
+                "the last fit left no personal model: fit first, with a strategy that keeps one, say Ditto"
+            )
+        return self._personal.module
+
+    def _store(self) -> PersonalStore:
+        if self.personal_store is None:
+            self.personal_store = PersonalStore(self._connected().device_dir / "personal")
+        return self.personal_store
+
+    def _key(self, running: RunningRound) -> PersonalKey:
+        client = self._connected()
+        return PersonalKey(
+            org_id=client.org_id,
+            device=client.register(),
+            model_id=running.device_round.assignment.model_id,
+            strategy=running.strategy.label,
+        )
+
+    # Connection, checkpoints, copies.
+
+    def _connected(self) -> FederatedClient:
+        if self._connection is None:
+            given = self.client if self.client is not None else _from_environment
+            self._connection = given() if callable(given) else given
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection if this callback made it; a client that was handed in stays open."""
+        if self._connection is not None and self._connection is not self.client:
+            self._connection.close()
+        self._connection = None
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        running, personal = self._round, self._personal.state()
+        state: dict[str, Any] = {"personal": personal.to_checkpoint()} if personal is not None else {}
+        if running is not None:
+            state["round_id"] = running.device_round.assignment.round_id
+            state["base_version"] = running.base.version
+            state["base_digest"] = running.base.digest
+            state["first_step"] = running.first_step
+        return state
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed = dict(state_dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy in another process can use: the arguments and the last record, no connection."""
+        state = dict(self.__dict__)
+        for name in ("log", "log_dict"):
+            state.pop(name, None)
+        state |= {"_connection": None, "_round": None, "_personal": PersonalSide()}
+        if not callable(self.client):
+            state["client"] = None
+        return state
+
+
+def _from_environment() -> FederatedClient:
+    from edgeml_client import FederatedClient  # noqa: PLC0415 - only when nothing was handed in
+
+    return FederatedClient()

@@ -1,0 +1,173 @@
+"""The personal side of a round: a second model, or arrays of the module that stay on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import lightning as L
+from torch import Tensor
+
+from edgeml_client.errors import ConfigurationError
+from edgeml_lightning.callbacks.personal_log import PERSONAL_PREFIX
+from edgeml_lightning.callbacks.personal_training import PersonalTraining
+from edgeml_lightning.callbacks.requirements import check_second_model
+from edgeml_lightning.callbacks.running_round import RunningRound
+from edgeml_lightning.exchange import load_global_, model_state
+from edgeml_lightning.naming import parameter_names
+from edgeml_lightning.personalization.optimizer_state import (
+    OptimizerState,
+    named_optimizer_state,
+    restore_optimizer_state_,
+)
+from edgeml_lightning.personalization.personal_state import PersonalState
+
+__all__ = ["PersonalSide"]
+
+_Value = TypeVar("_Value")
+
+
+class PersonalSide:
+    """What a device has for itself in one round, from its recall to its keeping.
+
+    Attributes:
+        training: The second model and what trains it, for strategies that keep one.
+        module: The personal model after a fit, as a module.
+    """
+
+    def __init__(self) -> None:
+        self.training: PersonalTraining | None = None
+        self.module: L.LightningModule | None = None
+        self._state: PersonalState | None = None
+        self._fit: tuple[L.Trainer, L.LightningModule, RunningRound] | None = None
+        self._kept_optimizer = OptimizerState()
+
+    @staticmethod
+    def expected_arrays(module: L.LightningModule, running: RunningRound) -> dict[str, Tensor]:
+        """Return the arrays that a personal state of this round has; empty if nothing is personal."""
+        state = model_state(module)
+        arrays = {name: state[name] for name in running.split.kept}
+        if running.strategy.keeps_model:
+            arrays |= {f"{PERSONAL_PREFIX}{name}": tensor for name, tensor in state.items()}
+        return arrays
+
+    def begin(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        running: RunningRound,
+        *,
+        recalled: PersonalState | None,
+    ) -> None:
+        """Take up what the device kept, or start from the received global model.
+
+        Args:
+            trainer: The user's Trainer.
+            module: The user's module, with the global model loaded.
+            running: The round.
+            recalled: What was kept before, if anything.
+        """
+        self._fit = (trainer, module, running)
+        if running.strategy.keeps_model:
+            check_second_model(trainer, module)
+            self.training = PersonalTraining(
+                trainer, module, strategy=running.strategy, anchors=running.reference
+            )
+        if recalled is None:
+            return
+        second, kept = _divided(recalled.arrays)
+        second_tensors, kept_tensors = _divided(recalled.optimizer.tensors)
+        second_numbers, kept_numbers = _divided(recalled.optimizer.numbers)
+        load_global_(module, kept)
+        self._kept_optimizer = OptimizerState(kept_tensors, kept_numbers)
+        if self.training is not None:
+            self.training.load_(second, OptimizerState(second_tensors, second_numbers))
+
+    def start_training(self, trainer: L.Trainer, module: L.LightningModule, running: RunningRound) -> None:
+        """Give optimizers back what they remembered of the personal parameters.
+
+        Raises:
+            ConfigurationError: No optimizer trains a parameter that the device keeps.
+        """
+        _check_covered(trainer, module, running)
+        restore_optimizer_state_(trainer.optimizers, parameter_names(module), self._kept_optimizer)
+        if self.training is not None:
+            self.training.start()
+
+    def state(self) -> PersonalState | None:
+        """Return what is personal as it is now, for a checkpoint; ``None`` if nothing is."""
+        return self._state if self._fit is None else _gathered(*self._fit, training=self.training)
+
+    def finish(self) -> PersonalState | None:
+        """Let go of the Trainer; return what the device keeps after the round, if anything is personal."""
+        self._state = self.state()
+        if self._fit is not None and self._state is not None:
+            self.module = self._fit[1] if self.training is None else self.training.release()
+        self.training, self._fit = None, None
+        return self._state
+
+
+def _gathered(
+    trainer: L.Trainer, module: L.LightningModule, running: RunningRound, *, training: PersonalTraining | None
+) -> PersonalState | None:
+    kept = set(running.split.kept)
+    arrays = {
+        name: tensor.detach().to("cpu", copy=True)
+        for name, tensor in model_state(module).items()
+        if name in kept
+    }
+    kept_names = {param: name for param, name in parameter_names(module).items() if name in kept}
+    optimizer = named_optimizer_state(trainer.optimizers, kept_names)
+    if training is not None:
+        second = training.optimizer_state()
+        arrays |= _prefixed(training.arrays())
+        optimizer = OptimizerState(
+            {**optimizer.tensors, **_prefixed(second.tensors)},
+            {**optimizer.numbers, **_prefixed(second.numbers)},
+        )
+    if not arrays:
+        return None
+    assignment = running.device_round.assignment
+    return PersonalState(
+        model_id=assignment.model_id,
+        strategy=running.strategy.label,
+        round_id=assignment.round_id,
+        base_version=running.base.version,
+        base_digest=running.base.digest,
+        arrays=arrays,
+        optimizer=optimizer,
+    )
+
+
+def _prefixed(values: Mapping[str, _Value]) -> dict[str, _Value]:
+    return {f"{PERSONAL_PREFIX}{name}": value for name, value in values.items()}
+
+
+def _divided(values: Mapping[str, _Value]) -> tuple[dict[str, _Value], dict[str, _Value]]:
+    """Return what belongs to the second model, without the prefix, and the rest."""
+    second = {
+        name.removeprefix(PERSONAL_PREFIX): value
+        for name, value in values.items()
+        if name.startswith(PERSONAL_PREFIX)
+    }
+    return second, {name: value for name, value in values.items() if not name.startswith(PERSONAL_PREFIX)}
+
+
+def _check_covered(trainer: L.Trainer, module: L.LightningModule, running: RunningRound) -> None:
+    trained = {
+        id(param)
+        for optimizer in trainer.optimizers
+        for group in optimizer.param_groups
+        for param in group["params"]
+    }
+    kept = set(running.split.kept)
+    forgotten = [
+        name
+        for param, name in parameter_names(module).items()
+        if name in kept and param.requires_grad and id(param) not in trained
+    ]
+    if forgotten:
+        raise ConfigurationError(
+            f"no optimizer trains {', '.join(forgotten[:5])}, which the device is to keep for itself: "
+            "pass self.parameters() in configure_optimizers"
+        )

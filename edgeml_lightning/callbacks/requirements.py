@@ -1,0 +1,87 @@
+"""What cannot be federated exactly is refused before training, with the reason and the way out."""
+
+from __future__ import annotations
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch.optim import Optimizer
+
+from edgeml_client.errors import ConfigurationError
+from edgeml_lightning.errors import UnsupportedTrainingError
+from edgeml_lightning.strategies import FederatedStrategy
+
+__all__ = ["check_optimizers", "check_second_model", "check_trainer", "require_lightning"]
+
+
+def require_lightning(subject: object, *, kind: type[object]) -> None:
+    """Check that a Trainer or module is ``lightning``'s.
+
+    Raises:
+        ConfigurationError: It comes from the older ``pytorch_lightning`` package, or is something else.
+    """
+    if isinstance(subject, kind):
+        return
+    origins = {base.__module__.partition(".")[0] for base in type(subject).__mro__}
+    if "pytorch_lightning" in origins:
+        raise ConfigurationError(
+            f"this {type(subject).__name__} is built on pytorch_lightning, whose classes are not those of "
+            "lightning, although they have the same names: write `import lightning as L` and use L.Trainer, "
+            "L.LightningModule and L.LightningDataModule throughout"
+        )
+    raise ConfigurationError(f"a lightning {kind.__name__} is needed, not {type(subject).__name__}")
+
+
+def check_trainer(trainer: L.Trainer) -> None:
+    """Check that a Trainer trains in a way that a round can be exact with.
+
+    Raises:
+        UnsupportedTrainingError: It trains on several devices, or by an engine of its own.
+    """
+    if not isinstance(trainer.strategy, SingleDeviceStrategy) or trainer.world_size != 1:
+        raise UnsupportedTrainingError(
+            f"federated rounds run on one device for now, and this Trainer uses "
+            f"{type(trainer.strategy).__name__}: pass L.Trainer(devices=1, strategy='auto')"
+        )
+
+
+def check_optimizers(strategy: FederatedStrategy, optimizers: list[Optimizer]) -> None:
+    """Check that a term added to the gradient reaches the optimizers' steps.
+
+    Raises:
+        UnsupportedTrainingError: An optimizer evaluates the loss several times in one step.
+    """
+    if not (strategy.changes_gradient or strategy.keeps_model):
+        return
+    for optimizer in optimizers:
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise UnsupportedTrainingError(
+                "LBFGS evaluates the loss several times in one step, and its line search compares values "
+                f"that the term of {type(strategy).__name__} is not part of: use a first-order optimizer "
+                "such as SGD or AdamW, or FedAvg"
+            )
+
+
+def check_second_model(trainer: L.Trainer, module: L.LightningModule) -> None:
+    """Check that a second, personal copy of an untouched module can be trained beside it.
+
+    Raises:
+        UnsupportedTrainingError: It cannot be done exactly.
+    """
+    way_out = "write the module as a DittoModule instead"
+    if not module.automatic_optimization:
+        raise UnsupportedTrainingError(
+            "Ditto cannot train a personal copy of a module with manual optimization, because the "
+            f"optimization is part of its training_step: {way_out}, with automatic optimization"
+        )
+    if trainer.scaler is not None:
+        raise UnsupportedTrainingError(
+            f"precision {trainer.precision!r} uses one gradient scaler, whose scale the two models of Ditto "
+            f"would share: use precision='bf16-mixed' or '32-true', or {way_out}"
+        )
+    if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
+        raise UnsupportedTrainingError(
+            "this module's training_step takes the data iterator itself, so its batches cannot be given to a "
+            f"personal copy too: take a batch, or {way_out}"
+        )

@@ -1,0 +1,87 @@
+"""The optimizer's memory of single parameters, by the parameters' names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+__all__ = ["OptimizerState", "named_optimizer_state", "restore_optimizer_state_"]
+
+_SEPARATOR: Final = "//"
+"""Between a parameter's name and the name of a piece of its state; neither holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerState:
+    """What optimizers remember of some parameters: momentum, second moments, step counts.
+
+    Learning rates and other settings are not part of it: they come from ``configure_optimizers``.
+
+    Attributes:
+        tensors: Pieces of state that are tensors, keyed ``<parameter>//<piece>``.
+        numbers: Pieces that are plain numbers, keyed likewise.
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    numbers: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def named_optimizer_state(
+    optimizers: Iterable[Optimizer], names: Mapping[nn.Parameter, str]
+) -> OptimizerState:
+    """Return copies, on the CPU, of what ``optimizers`` remember of the named parameters.
+
+    Pieces that are neither tensors nor numbers are left out.
+    """
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, float] = {}
+    for optimizer in optimizers:
+        state = cast("Mapping[object, Mapping[str, object]]", optimizer.state)
+        for parameter, pieces in state.items():
+            name = names.get(parameter) if isinstance(parameter, nn.Parameter) else None
+            if name is None:
+                continue
+            for piece, value in pieces.items():
+                key = f"{name}{_SEPARATOR}{piece}"
+                if isinstance(value, Tensor):
+                    tensors[key] = value.detach().to("cpu", copy=True).contiguous()
+                elif isinstance(value, int | float):
+                    numbers[key] = value
+    return OptimizerState(tensors, numbers)
+
+
+@torch.no_grad()
+def restore_optimizer_state_(
+    optimizers: Iterable[Optimizer], names: Mapping[nn.Parameter, str], state: OptimizerState
+) -> None:
+    """Give optimizers back what they remembered of the named parameters.
+
+    Tensors of a parameter's shape go to its device and dtype; others, such as step counts, stay as they
+    are. Parameters of which ``state`` knows nothing start anew.
+    """
+    by_parameter: dict[str, dict[str, Tensor | float]] = {}
+    remembered: Mapping[str, Tensor | float] = {**state.tensors, **state.numbers}
+    for key, value in remembered.items():
+        name, _, piece = key.partition(_SEPARATOR)
+        by_parameter.setdefault(name, {})[piece] = value
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                pieces = by_parameter.get(names.get(parameter, ""))
+                if pieces:
+                    optimizer.state[parameter] = {
+                        piece: _fitted(value, parameter) for piece, value in pieces.items()
+                    }
+
+
+def _fitted(value: Tensor | float, parameter: Tensor) -> Tensor | float:
+    if not isinstance(value, Tensor):
+        return value
+    if value.shape == parameter.shape and value.is_floating_point() and value.dim() > 0:
+        return value.to(parameter.device, parameter.dtype, copy=True)
+    return value.clone()
