@@ -13,22 +13,52 @@ if TYPE_CHECKING:
     from edgeml_client.auth import DeviceAuthClient, DeviceTokenState
     from edgeml_client.clock import Clock, SystemClock
     from edgeml_client.errors import EdgeMLClientError
+    from edgeml_client.filters import DataKind, DeltaFilter, FilterRegistry, FilterResult, apply_filters
+    from edgeml_client.resources.async_federated_client import AsyncFederatedClient
+    from edgeml_client.resources.device_round import DeviceRound
+    from edgeml_client.resources.federated_client import FederatedClient
+    from edgeml_client.rounds import LocalTrainFn, ProximalTerm
+    from edgeml_client.updates import GlobalModel, compute_state_dict_delta
 
 _HOMES = {
+    "AsyncFederatedClient": "edgeml_client.resources.async_federated_client",
     "Clock": "edgeml_client.clock",
+    "DataKind": "edgeml_client.filters",
+    "DeltaFilter": "edgeml_client.filters",
     "DeviceAuthClient": "edgeml_client.auth",
+    "DeviceRound": "edgeml_client.resources.device_round",
     "DeviceTokenState": "edgeml_client.auth",
     "EdgeMLClientError": "edgeml_client.errors",
+    "FederatedClient": "edgeml_client.resources.federated_client",
+    "FilterRegistry": "edgeml_client.filters",
+    "FilterResult": "edgeml_client.filters",
+    "GlobalModel": "edgeml_client.updates",
+    "LocalTrainFn": "edgeml_client.rounds",
+    "ProximalTerm": "edgeml_client.rounds",
     "SystemClock": "edgeml_client.clock",
+    "apply_filters": "edgeml_client.filters",
+    "compute_state_dict_delta": "edgeml_client.updates",
 }
 
 __all__ = [
+    "AsyncFederatedClient",
     "Clock",
+    "DataKind",
+    "DeltaFilter",
     "DeviceAuthClient",
+    "DeviceRound",
     "DeviceTokenState",
     "EdgeMLClientError",
+    "FederatedClient",
+    "FilterRegistry",
+    "FilterResult",
+    "GlobalModel",
+    "LocalTrainFn",
+    "ProximalTerm",
     "SystemClock",
     "__version__",
+    "apply_filters",
+    "compute_state_dict_delta",
 ]
 
 

@@ -26,7 +26,9 @@
     │   ├── NonFiniteError          NaN or Inf in an array
     │   └── NormExceededError       the norm bound of the round is exceeded
     ├── FilterConfigError           a filter's type, keys or values are wrong
-    └── RoundStateError             a step of a round was taken out of order
+    ├── RoundStateError             a step of a round was taken out of order
+    ├── OutboxBusyError             another process sends this device's updates: stop it, or wait
+    └── WaitTimeoutError            what was waited for did not happen in time: wait longer
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ __all__ = [
     "NormExceededError",
     "NotEnrolledError",
     "NotFoundError",
+    "OutboxBusyError",
     "PayloadTooLargeError",
     "RequestRefusedError",
     "RoundClosedError",
@@ -63,6 +66,7 @@ __all__ = [
     "TokenStoreError",
     "UnauthorizedError",
     "UnprocessableError",
+    "WaitTimeoutError",
     "refusal",
 ]
 
@@ -240,3 +244,11 @@ class FilterConfigError(ConfigurationError):
 
 class RoundStateError(EdgeMLClientError):
     """A step of a round was taken out of order."""
+
+
+class OutboxBusyError(EdgeMLClientError):
+    """Another process or thread is sending the updates of this device."""
+
+
+class WaitTimeoutError(EdgeMLClientError, TimeoutError):
+    """What was waited for did not happen in time; nothing is lost by waiting again."""

@@ -87,9 +87,11 @@ def apply_filters(
         ModelMismatchError: A filter changed names or shapes, or an entry is no array.
 
     Example:
-        >>> clipped = apply_filters({"w": np.array([3.0, 4.0])}, [{"type": "gradient_clip", "max_norm": 1.0}])
+        >>> import numpy as np
+        >>> delta = {"w": np.array([3.0, 4.0])}
+        >>> clipped = apply_filters(delta, [{"type": "gradient_clip", "max_norm": 1.0}])
         >>> clipped["w"].round(4).tolist(), clipped.audit_trail[0].norm_before
-        ([0.6, 0.8], 5.0)
+        ([0.6000000238418579, 0.800000011920929], 5.0)
     """
     steps = resolve_filters(filters, strict=strict)
     floating = {name: value for name, value in delta.items() if describe(name, value).is_averaged}

@@ -8,7 +8,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger(__name__)
+_NUM_PARTS: Final = 3
 
 TrainResult: TypeAlias = tuple[Mapping[str, Any], int, Mapping[str, float] | None]
 """The trained state, the number of samples behind it, and metrics."""
@@ -111,9 +112,9 @@ def run_local_training(
 
 
 def _checked(returned: object) -> Trained:
-    parts = cast("tuple[object, ...]", returned) if isinstance(returned, tuple) else ()
-    if len(parts) == len(("state", "sample_count", "metrics")):
-        state, sample_count, metrics = parts
+    kind = type(returned).__name__
+    if isinstance(returned, tuple) and len(cast("tuple[object, ...]", returned)) == _NUM_PARTS:
+        state, sample_count, metrics = cast("tuple[object, object, object]", returned)
         if isinstance(state, Mapping) and (metrics is None or isinstance(metrics, Mapping)):
             return Trained(
                 state=cast("State", state),
@@ -122,7 +123,7 @@ def _checked(returned: object) -> Trained:
             )
     raise InvalidUpdateError(
         "local_train_fn must return (state_dict, sample_count, metrics), with metrics a mapping or None; "
-        f"it returned a {type(returned).__name__}"
+        f"it returned a {kind}"
     )
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "encode_update",
     "max_update_bytes",
     "open_update",
+    "read_arrays",
     "read_update_header",
 ]
 
@@ -78,6 +79,17 @@ def read_update_header(data: UpdateSource) -> UpdateHeader:
         InvalidUpdateError: It is no update file, or one of a format this version does not know.
     """
     return _envelope(_parsed(_as_memory(data)))
+
+
+def read_arrays(data: UpdateSource) -> dict[str, Float32Array]:
+    """Return the arrays of an update file that this device wrote; use :func:`open_update` for any other.
+
+    Raises:
+        InvalidUpdateError: It is no update file.
+    """
+    memory = _as_memory(data)
+    parsed = _parsed(memory)
+    return dict(UpdateFile(memory, parsed, _envelope(parsed)).arrays())
 
 
 def open_update(data: UpdateSource, layout: Layout) -> UpdateFile:

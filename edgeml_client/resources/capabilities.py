@@ -1,0 +1,53 @@
+"""What a control plane can do beyond the calls that every one understands."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Final
+
+from edgeml_client._transport.http import HttpTransport
+from edgeml_client.errors import InvalidResponseError, RequestRefusedError, ServerFailedError
+from edgeml_client.schemas import Record
+
+__all__ = ["MODELS_SAFETENSORS", "ROUNDS_WAIT", "UPDATES_BINARY", "Capabilities", "Health"]
+
+_LOG = logging.getLogger(__name__)
+
+MODELS_SAFETENSORS: Final = "models.safetensors"
+UPDATES_BINARY: Final = "updates.binary"
+ROUNDS_WAIT: Final = "rounds.wait"
+
+
+class Health(Record):
+    """``GET /health``."""
+
+    status: str | None = None
+    version: str | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+class Capabilities:
+    """The capabilities of one control plane, asked for once; usable from several threads."""
+
+    def __init__(self, transport: HttpTransport) -> None:
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._known: frozenset[str] | None = None
+
+    def __contains__(self, name: str) -> bool:
+        with self._lock:
+            if self._known is None:
+                self._known = self._ask()
+            return name in self._known
+
+    def _ask(self) -> frozenset[str]:
+        """Return what ``GET /health`` announces; a server without that call has no capabilities."""
+        root = self._transport.api_base.removesuffix("/api/v1")
+        try:
+            return frozenset(self._transport.call("GET", f"{root}/health", Health).capabilities)
+        except ServerFailedError:
+            raise
+        except (RequestRefusedError, InvalidResponseError) as exc:
+            _LOG.debug("the control plane announces no capabilities: %s", exc)
+            return frozenset()

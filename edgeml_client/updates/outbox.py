@@ -1,0 +1,205 @@
+"""Updates on their way: on disk before they are sent, and until the control plane holds them.
+
+An update that took an hour of training survives a lost network, a crash and a power cut. It is written to a
+temporary file, flushed to the disk, renamed, and the folder is flushed too; only then is it sent. What the
+control plane refuses for good moves to ``rejected/``, so that it can be looked at and is not sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+
+from edgeml_client.errors import InvalidUpdateError, OutboxBusyError
+from edgeml_client.schemas import UpdateHeader
+from edgeml_client.updates.update_file import read_update_header
+
+__all__ = ["Outbox", "PendingUpdate", "path_segment"]
+
+_LOG = logging.getLogger(__name__)
+
+_SUFFIX: Final = ".update"
+_LONGEST_SEGMENT: Final = 120
+_MAX_REJECTED: Final = 16
+_WRITE_TIMEOUT_S: Final = 60.0
+
+
+def path_segment(name: str) -> str:
+    """Return a file name for ``name``, unique to it and valid on every file system.
+
+    Example:
+        >>> path_segment("clinic/a"), path_segment("..")
+        ('clinic%2Fa', '%2E%2E')
+    """
+    encoded = quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
+    if len(encoded) <= _LONGEST_SEGMENT:
+        return encoded
+    return f"{encoded[:40]}-{hashlib.sha256(name.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingUpdate:
+    """An update that waits in the outbox.
+
+    Attributes:
+        path: Its file.
+        header: Its envelope.
+        num_bytes: The size of the file.
+        sha256: The SHA-256 of the file, 32 bytes.
+    """
+
+    path: Path
+    header: UpdateHeader
+    num_bytes: int
+    sha256: bytes
+
+    @property
+    def idempotency_key(self) -> str:
+        """What makes sending it twice count once: round, device and content."""
+        return f"{self.header.round_id}:{self.header.device_id}:{self.sha256.hex()[:16]}"
+
+
+class Outbox:
+    """The updates of one device that the control plane does not hold yet.
+
+    Args:
+        folder: Created at the first update. One folder belongs to one device.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, data: bytes) -> PendingUpdate:
+        """Store an update file for good, in place of an older one of the same round; then return it.
+
+        Raises:
+            InvalidUpdateError: ``data`` is no update file.
+            OutboxBusyError: Another process holds the folder for more than a minute.
+        """
+        header = read_update_header(data)
+        path = self.folder / f"{path_segment(header.round_id)}{_SUFFIX}"
+        self._make_folder()
+        with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
+            _write_durably(path, data)
+        return PendingUpdate(path, header, len(data), hashlib.sha256(data).digest())
+
+    def pending(self) -> tuple[PendingUpdate, ...]:
+        """Return what waits, the oldest first; files that are no updates are set aside with a warning.
+
+        Raises:
+            OutboxBusyError: Another process holds the folder for more than a minute.
+        """
+        if not self.folder.is_dir():
+            return ()
+        with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
+            for leftover in self.folder.glob("*.tmp"):
+                leftover.unlink(missing_ok=True)
+            paths = sorted(self.folder.glob(f"*{_SUFFIX}"), key=_age_order)
+        found = (self._read(path) for path in paths)
+        return tuple(update for update in found if update is not None)
+
+    def remove(self, update: PendingUpdate) -> None:
+        """Forget an update that the control plane holds; a newer one of the same round stays."""
+        with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
+            if _holds(update):
+                update.path.unlink()
+                _sync_folder(self.folder)
+
+    def reject(self, path: Path, *, reason: str) -> Path:
+        """Move an update to ``rejected/``, of which the newest sixteen are kept; return where it lies."""
+        target = self.folder / "rejected" / path.name
+        with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
+            target.parent.mkdir(exist_ok=True, mode=0o700)
+            path.replace(target)
+            for old in sorted(target.parent.iterdir(), key=_age_order)[:-_MAX_REJECTED]:
+                old.unlink(missing_ok=True)
+        _LOG.warning("an update will not be sent again, it lies in %s: %s", target, reason)
+        return target
+
+    @contextmanager
+    def sending(self, *, timeout_s: float) -> Generator[None]:
+        """Hold the right to send from this outbox, across threads and processes.
+
+        Raises:
+            OutboxBusyError: Another process or thread is sending, and ``timeout_s`` seconds are over.
+        """
+        self._make_folder()
+        with self._lock("send", timeout_s=timeout_s):
+            yield
+
+    def _make_folder(self) -> None:
+        if not self.folder.is_dir():
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _sync_folder(self.folder.parent)
+
+    def _read(self, path: Path) -> PendingUpdate | None:
+        try:
+            header = read_update_header(path)
+            with path.open("rb") as stream:
+                sha256 = hashlib.file_digest(stream, "sha256").digest()
+        except FileNotFoundError:
+            return None  # another process has sent it meanwhile
+        except InvalidUpdateError as exc:
+            self.reject(path, reason=str(exc))
+            return None
+        return PendingUpdate(path, header, path.stat().st_size, sha256)
+
+    @contextmanager
+    def _lock(self, purpose: str, *, timeout_s: float) -> Generator[None]:
+        try:
+            with FileLock(self.folder / f".{purpose}.lock", timeout=timeout_s):
+                yield
+        except Timeout as exc:
+            raise OutboxBusyError(
+                f"another process or thread is using the outbox {self.folder}; one device runs once at a time"
+            ) from exc
+
+
+def _holds(update: PendingUpdate) -> bool:
+    try:
+        with update.path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest() == update.sha256
+    except FileNotFoundError:
+        return False
+
+
+def _age_order(path: Path) -> tuple[int, str]:
+    try:
+        return path.stat().st_mtime_ns, path.name
+    except FileNotFoundError:
+        return 0, path.name
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a folder, so that a rename in it survives a power cut; Windows neither needs nor allows it."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
