@@ -49,7 +49,8 @@ def create_app(plane: ControlPlane) -> FastAPI:
     app.add_middleware(BodyLimitMiddleware, settings=plane.settings)
     app.add_middleware(RequestIdMiddleware)
     capabilities = tuple(name for domain in DOMAINS for name in domain.capabilities)
-    app.include_router(health_router(capabilities))
+    for prefix in ("", API_PREFIX):  # probes ask at the root, clients below the address of the API
+        app.include_router(health_router(capabilities), prefix=prefix)
     for router in (router for domain in DOMAINS for router in domain.routers):
         app.include_router(router, prefix=API_PREFIX)
     return app
