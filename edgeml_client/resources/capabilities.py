@@ -43,9 +43,8 @@ class Capabilities:
 
     def _ask(self) -> frozenset[str]:
         """Return what ``GET /health`` announces; a server without that call has no capabilities."""
-        root = self._transport.api_base.removesuffix("/api/v1")
         try:
-            return frozenset(self._transport.call("GET", f"{root}/health", Health).capabilities)
+            return frozenset(self._transport.call("GET", "/health", Health).capabilities)
         except ServerFailedError:
             raise
         except (RequestRefusedError, InvalidResponseError) as exc:
