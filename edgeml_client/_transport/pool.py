@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import ssl
 import threading
 import weakref
+from functools import cache
 from typing import Final
 
 import httpx
@@ -17,6 +19,12 @@ __all__ = ["ConnectionPool"]
 _USER_AGENT: Final = f"edgeml-lightning/{__version__} python/{platform.python_version()}"
 # No proxy reaches this machine's own loopback addresses.
 _NEVER_PROXIED: Final = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Return the trusted certificates, read once in a process: that takes longer than a round trip."""
+    return httpx.create_ssl_context()
 
 
 class ConnectionPool:
@@ -33,7 +41,9 @@ class ConnectionPool:
             if self._client is None or self._pid != os.getpid():
                 self._pid = os.getpid()
                 self._client = httpx.Client(
-                    headers={"User-Agent": _USER_AGENT}, mounts=dict.fromkeys(_NEVER_PROXIED)
+                    headers={"User-Agent": _USER_AGENT},
+                    mounts=dict.fromkeys(_NEVER_PROXIED),
+                    verify=_tls(),
                 )
                 weakref.finalize(self, self._client.close)
             return self._client

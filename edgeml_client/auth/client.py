@@ -262,7 +262,7 @@ class DeviceAuthClient:
             held, freshness = self._look(refresh_within_s)
             if held is not None and freshness is Freshness.FRESH:
                 return held.state
-            return self._refresh(max_attempts=1, lock_timeout_s=IMPATIENT_LOCK_TIMEOUT_S)
+            return self._refresh(max_attempts=2, lock_timeout_s=IMPATIENT_LOCK_TIMEOUT_S)
         except _MAY_WAIT as exc:
             self._no_try_before_s = self._clock.monotonic_s() + HOLD_OFF_S
             logger.warning("the access token is used until it expires, because it was not refreshed: %s", exc)
