@@ -15,6 +15,7 @@ from edgeml_server._http.request_id import RequestIdMiddleware
 from edgeml_server.auth.endpoints import DOMAIN as _AUTH
 from edgeml_server.devices.endpoints import DOMAIN as _DEVICES
 from edgeml_server.registry.endpoints import DOMAIN as _REGISTRY
+from edgeml_server.rounds.endpoints import DOMAIN as _ROUNDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -26,7 +27,7 @@ __all__ = ["API_PREFIX", "DOMAINS", "create_app"]
 
 API_PREFIX: Final = "/api/v1"
 
-DOMAINS: Final[tuple[Domain, ...]] = (_AUTH, _DEVICES, _REGISTRY)
+DOMAINS: Final[tuple[Domain, ...]] = (_AUTH, _DEVICES, _REGISTRY, _ROUNDS)
 
 
 def create_app(plane: ControlPlane) -> FastAPI:

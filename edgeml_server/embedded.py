@@ -8,17 +8,20 @@ import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import uvicorn
 from typing_extensions import override
 
+from edgeml_client.schemas import RoundConfig, RoundStatus
 from edgeml_server.app import API_PREFIX, create_app
 from edgeml_server.auth.issuing import TokenOrder, issue_bootstrap, issue_operator
 from edgeml_server.auth.rules import ALL_SCOPES
 from edgeml_server.errors import SetupError
 from edgeml_server.plane import ControlPlane, open_control_plane
 from edgeml_server.registry.files import publish_state
+from edgeml_server.rounds import local as rounds
+from edgeml_server.rounds.bodies import round_request
 from edgeml_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -131,6 +134,64 @@ class EmbeddedServer:
             InvalidContentError: The state is no model.
         """
         return publish_state(self._plane, org_id, name, state, version=version).on_the_wire()
+
+    def create_round(
+        self,
+        *,
+        org_id: str,
+        model: str,
+        num_rounds: int = 1,
+        min_updates: int = 1,
+        cohort_size: int | None = None,
+        deadline_s: float = 3600.0,
+        config: RoundConfig | Mapping[str, Any] | None = None,
+        version: str | None = None,
+        seed: int | None = None,
+        norm_bound: Literal["none", "median"] = "none",
+    ) -> RoundStatus:
+        """Open ``num_rounds`` rounds that follow each other, and return the first.
+
+        Args:
+            org_id: The organization.
+            model: The name or id of a model that has a published version.
+            num_rounds: How many rounds follow each other.
+            min_updates: The fewest updates with which a round is aggregated.
+            cohort_size: How many devices to draw for each round; by default all that are there.
+            deadline_s: Seconds from the draw of a cohort to the end of its training.
+            config: What the devices are asked to do.
+            version: The version to start from, by default the latest.
+            seed: Makes the draws repeatable.
+            norm_bound: ``median`` shrinks every update to the median norm of its round.
+
+        Raises:
+            AbsentError: There is no such model or version.
+            ContradictionError: The version cannot be trained.
+            InvalidContentError: A number or the config cannot work.
+        """
+        request = round_request(
+            model_id=model,
+            version=version,
+            num_rounds=num_rounds,
+            min_updates=min_updates,
+            cohort_size=cohort_size,
+            deadline_s=deadline_s,
+            seed=seed,
+            norm_bound=norm_bound,
+            config=config or RoundConfig(),
+        )
+        return rounds.open_series(self._plane, org_id, request)
+
+    def get_round(self, round_id: str) -> RoundStatus:
+        """Return how far a round is; raises ``AbsentError`` if there is none of that id."""
+        return rounds.read_round(self._plane, round_id)
+
+    def wait_for_round(self, round_id: str, timeout_s: float) -> RoundStatus:
+        """Return the round once it is completed or abandoned; raises ``TimeoutError`` after ``timeout_s``."""
+        return rounds.wait_for_end(self._plane, round_id, timeout_s=timeout_s)
+
+    def cancel_round(self, round_id: str) -> RoundStatus:
+        """Abandon a round and end its series; raises ``ContradictionError`` if it is completed."""
+        return rounds.cancel_round(self._plane, round_id)
 
     def close(self) -> None:
         """Stop answering, end the thread, close the database; remove a temporary folder. Twice is fine."""

@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 from edgeml_client.updates.layout import ITEM_BYTES, Layout
 from edgeml_client.updates.safetensors_header import HeaderEntry, read_header
@@ -18,6 +18,14 @@ from edgeml_server.aggregation.stored_arrays import add_to_stored
 __all__ = ["Contribution", "DivergedError", "average_updates", "write_next_version"]
 
 _COPY_BYTES: Final = 4 * BLOCK_LENGTH
+
+
+class Writable(Protocol):
+    """What the next version is written to."""
+
+    def write(self, chunk: bytes | memoryview, /) -> object:
+        """Append ``chunk``."""
+        ...
 
 
 class DivergedError(ValueError):
@@ -80,7 +88,7 @@ def average_updates(
     return mean
 
 
-def write_next_version(base: Path, mean: RunningMean, destination: BinaryIO) -> None:
+def write_next_version(base: Path, mean: RunningMean, destination: Writable) -> None:
     """Write the file of the next version: the base plus the mean, in the dtypes of the base.
 
     Integer arrays, and floating arrays that no device sent, keep the bytes of the base. The file is read
@@ -95,8 +103,9 @@ def write_next_version(base: Path, mean: RunningMean, destination: BinaryIO) -> 
     entries = read_header(memory).entries
     data_start = entries[0].start if entries else len(memory)
     destination.write(memory[:data_start])
-    for entry in entries:
-        destination.writelines(_array_blocks(memory, entry, mean))
+    blocks = (block for entry in entries for block in _array_blocks(memory, entry, mean))
+    for block in blocks:
+        destination.write(block)
 
 
 def _array_blocks(memory: memoryview, entry: HeaderEntry, mean: RunningMean) -> Iterable[memoryview]:

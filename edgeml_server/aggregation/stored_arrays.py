@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,7 +28,9 @@ def add_to_stored(stored: memoryview, mean: Float32Array, *, dtype: DType) -> tu
     wide = np.float64 if dtype == "F64" else np.float32
     before = np.frombuffer(stored, NUMPY_DTYPES[dtype])
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as not finite
-        widened = np.asarray(widen_bfloat16(before) if dtype == "BF16" else before, dtype=wide)
+        widened: npt.NDArray[Any] = np.asarray(
+            widen_bfloat16(before) if dtype == "BF16" else before, dtype=wide
+        )
         result = raw_bytes(widened + mean, dtype=dtype)
     return result, _is_finite(result, dtype=dtype)
 

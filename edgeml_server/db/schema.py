@@ -11,9 +11,10 @@ from edgeml_server.db import answers as _answers
 from edgeml_server.db.tables import Base
 from edgeml_server.devices import tables as _devices
 from edgeml_server.registry import tables as _registry
+from edgeml_server.rounds import tables as _rounds
 
 __all__ = ["METADATA"]
 
-_MODULES: Final = (_answers, _auth, _devices, _registry)
+_MODULES: Final = (_answers, _auth, _devices, _registry, _rounds)
 
 METADATA: Final[MetaData] = Base.metadata

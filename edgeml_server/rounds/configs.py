@@ -1,0 +1,91 @@
+"""What a round asks of its devices: checked when an operator asks for it, spelled for every SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import JsonValue
+
+from edgeml_client.errors import FilterConfigError
+from edgeml_client.filters import resolve_filters
+from edgeml_client.schemas import RoundConfig
+from edgeml_client.updates.layout import Layout
+from edgeml_server.errors import InvalidContentError
+
+__all__ = ["CAPABILITIES", "announced_config", "checked_config", "is_head_array"]
+
+CAPABILITIES: Final = ("models.safetensors", "rounds.wait", "updates.binary")
+"""What a round's devices may use beyond the legacy calls."""
+
+_SET_BY_THE_SERVER: Final = ("model_id", "version", "capabilities")
+
+
+def checked_config(config: RoundConfig, layout: Layout) -> RoundConfig:
+    """Return the config with its filters in their canonical spelling.
+
+    Args:
+        config: What an operator asks for.
+        layout: The arrays of the model.
+
+    Raises:
+        InvalidContentError: A key or a filter is unknown, a head layer matches no array, or secure
+            aggregation is asked for.
+    """
+    if unknown := sorted(config.model_extra or {}):
+        known = ", ".join(name for name in RoundConfig.model_fields if name not in _SET_BY_THE_SERVER)
+        raise InvalidContentError(f"config has the unknown keys {', '.join(unknown)}; it takes: {known}")
+    if config.secure_aggregation:
+        raise InvalidContentError(
+            "config.secure_aggregation is true, but this control plane runs no secure aggregation yet; "
+            "leave it out, or use another control plane: updates would be readable to the server"
+        )
+    for head in config.head_layers or ():
+        if not any(is_head_array(spec.name, (head,)) for spec in layout):
+            raise InvalidContentError(
+                f"config.head_layers names {head!r}, but no array of the model lies there; the arrays are "
+                f"{', '.join(layout.names[:20])}"
+            )
+    try:
+        steps = resolve_filters(config.filters)
+    except FilterConfigError as exc:
+        raise InvalidContentError(f"config.filters: {exc}") from exc
+    filters = tuple({"type": step.type, **step.parameters} for step in steps)
+    return config.model_copy(
+        update={"filters": filters, "model_id": None, "version": None, "capabilities": ()}
+    )
+
+
+def announced_config(config: RoundConfig, *, model_id: str, version: str) -> RoundConfig:
+    """Return the config as devices are told it: with the model, and filters spelled for every SDK."""
+    return config.model_copy(
+        update={
+            "model_id": model_id,
+            "version": version,
+            "capabilities": CAPABILITIES,
+            "filters": tuple(_spelled_for_every_sdk(entry) for entry in config.filters),
+        }
+    )
+
+
+def is_head_array(name: str, head_layers: tuple[str, ...]) -> bool:
+    """Return whether an array belongs to one of the layers, by whole path segments.
+
+    Example:
+        >>> is_head_array("bn1.weight", ("bn1",)), is_head_array("bn10.weight", ("bn1",))
+        (True, False)
+    """
+    return any(name == head or name.startswith(f"{head}.") for head in head_layers)
+
+
+def _spelled_for_every_sdk(entry: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return a filter under both spellings: an SDK that does not know ours would use its own default."""
+    spelled = dict(entry)
+    match entry:
+        case {"type": "gaussian_noise", "sigma": sigma}:
+            spelled["stddev"] = sigma
+        case {"type": "sparsification", "top_k": float(top_k) | int(top_k)}:
+            spelled["top_k_percent"] = top_k * 100
+        case _:
+            pass
+    return spelled

@@ -1,0 +1,86 @@
+"""Receiving a file that streams in: bounded, and with the digest its sender names."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from edgeml_server.blobs import BlobWriter
+from edgeml_server.errors import BadRequestError, BodyTooLargeError
+
+__all__ = ["discard_body", "named_sha256", "receive_into"]
+
+_PIECE_BYTES: Final = 1 << 20
+_MAX_DISCARDED_BYTES: Final = 16 << 20
+_SHA256_BYTES: Final = 32
+_SHA256_MEMBER: Final = re.compile(r"\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):\s*(?:;.*)?", re.IGNORECASE)
+
+
+def named_sha256(content_digest: str | None) -> str | None:
+    """Return the digest in a ``Content-Digest`` header as ``sha256:<hex>``; ``None`` if it names none.
+
+    RFC 9530, section 2: a dictionary of algorithms, each with its bytes in base64 between colons.
+    Algorithms other than SHA-256 are passed over.
+
+    Raises:
+        BadRequestError: The SHA-256 in it cannot be read.
+
+    Example:
+        >>> named_sha256("sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:")
+        'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
+    """
+    for member in (content_digest or "").split(","):
+        found = _SHA256_MEMBER.fullmatch(member)
+        if found is None:
+            continue
+        try:
+            digest = base64.b64decode(found.group(1), validate=True)
+        except binascii.Error:
+            digest = b""
+        if len(digest) != _SHA256_BYTES:
+            raise BadRequestError("the sha-256 in Content-Digest is not 32 bytes in base64 between colons")
+        return f"sha256:{digest.hex()}"
+    return None
+
+
+async def receive_into(writer: BlobWriter, request: Request, *, max_bytes: int) -> None:
+    """Write the body of a request to ``writer``, in pieces, off the event loop.
+
+    Raises:
+        BodyTooLargeError: It is longer than ``max_bytes``; what was written must be discarded.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        await discard_body(request)
+        raise _too_large(max_bytes)
+    piece = bytearray()
+    async for chunk in request.stream():
+        piece += chunk
+        if writer.num_bytes + len(piece) > max_bytes:
+            await discard_body(request)
+            raise _too_large(max_bytes)
+        if len(piece) >= _PIECE_BYTES:
+            await run_in_threadpool(writer.write, bytes(piece))
+            piece.clear()
+    await run_in_threadpool(writer.write, bytes(piece))
+
+
+async def discard_body(request: Request) -> None:
+    """Read on for a while, so that a sender that is still sending gets to read the refusal."""
+    num_bytes = 0
+    while num_bytes < _MAX_DISCARDED_BYTES:
+        message = await request.receive()
+        num_bytes += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+
+
+def _too_large(max_bytes: int) -> BodyTooLargeError:
+    return BodyTooLargeError(
+        f"an update of this model has at most {max_bytes} bytes; send the arrays of the registered model only"
+    )
