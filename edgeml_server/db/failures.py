@@ -1,0 +1,68 @@
+"""What the database refuses, in the terms of the control plane."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError, StatementError
+
+from edgeml_server.errors import (
+    ContradictionError,
+    ControlPlaneError,
+    InvalidContentError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["to_json", "translated"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def to_json(value: object) -> str:
+    """Return the JSON text that a column holds.
+
+    Raises:
+        InvalidContentError: A number is NaN or infinite, which JSON has not.
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError as exc:
+        raise InvalidContentError(
+            "a number in the request is NaN or infinite; JSON has no such numbers"
+        ) from exc
+
+
+@contextmanager
+def translated() -> Generator[None]:
+    """Raise the control plane's own errors for what the database says.
+
+    Raises:
+        ContradictionError: A constraint was broken by a rival.
+        InvalidContentError: A value cannot be stored.
+        UnavailableError: The database is busy or not reachable.
+    """
+    try:
+        yield
+    except StatementError as exc:
+        if isinstance(exc.orig, ControlPlaneError):  # raised by to_json, wrapped on its way
+            raise exc.orig from exc
+        raise _translation(exc) from exc
+
+
+def _translation(error: StatementError) -> Exception:
+    if isinstance(error, DataError):
+        return InvalidContentError(
+            "a value is too long, or holds a character that cannot be stored; shorten it"
+        )
+    if isinstance(error, IntegrityError):
+        return ContradictionError("somebody changed the same thing at the same time; try again")
+    if isinstance(error, OperationalError):
+        _LOG.warning("the database failed: %s", error.orig)
+        return UnavailableError("the database is busy or not reachable; try again in a moment")
+    return error

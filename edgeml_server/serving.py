@@ -1,0 +1,77 @@
+"""Running the control plane as a service."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from edgeml_client import __version__
+from edgeml_server.app import create_app
+from edgeml_server.db.engine import database_url
+from edgeml_server.errors import SetupError
+from edgeml_server.plane import open_control_plane
+from edgeml_server.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["app_from_environment", "serve_forever"]
+
+_HANDED_ON: Final = ("database_url", "blob_url", "workers")
+"""What the command line may have chosen, and worker processes must learn through their environment."""
+
+
+def serve_forever(settings: Settings, *, announce: Callable[[str], None]) -> None:
+    """Serve until a signal ends it.
+
+    Args:
+        announce: Told once where the control plane listens and what it keeps its data in.
+
+    Raises:
+        SetupError: A setting cannot work, or the port is taken.
+    """
+    database = database_url(settings.database_url).render_as_string(hide_password=True)
+    place = f"http://{settings.host}:{settings.port}"
+    announce(f"EdgeML control plane {__version__} on {place}; database {database}; files {settings.blob_url}")
+    if settings.workers > 1:
+        _serve_in_processes(settings)
+        return
+    with open_control_plane(settings) as plane:
+        config = uvicorn.Config(
+            create_app(plane), host=settings.host, port=settings.port, http="h11", ws="none", lifespan="on"
+        )
+        server = uvicorn.Server(config)
+        try:
+            server.run()
+        except SystemExit as exc:  # uvicorn's way to say that it could not listen; its log says why
+            raise SetupError(f"cannot listen on {settings.host} port {settings.port}") from exc
+
+
+def app_from_environment() -> FastAPI:
+    """Return the application of one worker process, from ``EDGEML_SERVER_*``."""
+    stack = ExitStack()
+    plane = stack.enter_context(open_control_plane(Settings()))
+    atexit.register(stack.close)
+    return create_app(plane)
+
+
+def _serve_in_processes(settings: Settings) -> None:
+    with open_control_plane(settings):  # migrate once, and refuse bad settings here instead of in each worker
+        pass
+    for name in _HANDED_ON:
+        os.environ[f"EDGEML_SERVER_{name.upper()}"] = str(getattr(settings, name))
+    uvicorn.run(
+        "edgeml_server.serving:app_from_environment",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        http="h11",
+        ws="none",
+        lifespan="on",
+    )
