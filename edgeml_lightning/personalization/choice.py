@@ -59,7 +59,7 @@ def _for_ditto(module: DittoModule, given: FederatedStrategy | None) -> Federate
     if not module.automatic_optimization:
         raise UnsupportedTrainingError(
             f"{type(module).__name__} sets automatic_optimization=False, and a DittoModule trains both "
-            "models by automatic optimization: remove that line, and say in configure_optimizers what it was for"
+            "models by automatic optimization: remove that line"
         )
     if given is None:
         return _DittoInside(module.lambda_ditto)

@@ -1,0 +1,104 @@
+"""A module's arrays divide into received, sent and kept ones by whole path segments."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from edgeml_client.errors import ConfigurationError
+from edgeml_lightning.partition import partition
+from edgeml_lightning.strategies import FedPer
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm1d(4)
+        self.bn10 = nn.BatchNorm1d(4)
+        self.head = nn.Linear(4, 2)
+        self.accuracy = MulticlassAccuracy(2)
+
+
+def test_all_is_shared_but_counters_are_not_sent() -> None:
+    """Integer buffers are received, and never sent: a mean of counters is none."""
+    split = partition(Net())
+
+    assert split.kept == ()
+    assert set(split.received) - set(split.sent) == {"bn1.num_batches_tracked", "bn10.num_batches_tracked"}
+    assert "bn1.running_var" in split.sent
+
+
+def test_a_layer_takes_whole_segments() -> None:
+    split = partition(Net(), private_layers=["bn1"])
+
+    assert set(split.kept) == {
+        f"bn1.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    }
+    assert "bn10.weight" in split.sent
+
+
+def test_a_single_array_can_be_private() -> None:
+    assert partition(Net(), private_layers=["head.bias"]).kept == ("head.bias",)
+
+
+def test_local_buffers_stay_counters_included() -> None:
+    split = partition(Net(), buffers="local")
+
+    assert set(split.kept) == {
+        f"{layer}.{name}"
+        for layer in ("bn1", "bn10")
+        for name in ("running_mean", "running_var", "num_batches_tracked")
+    }
+    assert not set(split.kept) & set(split.received)
+
+
+def test_reset_buffers_are_received_and_not_sent() -> None:
+    split = partition(Net(), buffers="reset")
+
+    assert "bn1.running_mean" in split.received
+    assert "bn1.running_mean" not in split.sent
+    assert split.kept == ()
+
+
+def test_an_unknown_layer_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"no layer 'haed'.*Did you mean 'head'\?.*accuracy, bn1, bn10"
+    ):
+        FedPer(["haed"]).split(Net())
+
+
+def test_a_layer_without_arrays_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no layer 'accuracy' that holds arrays"):
+        partition(Net(), private_layers=["accuracy"])
+
+
+def test_weights_tied_across_the_boundary_are_refused() -> None:
+    """One tensor cannot be both averaged and personal."""
+    model = nn.ModuleDict({"embed": nn.Linear(4, 4), "head": nn.Linear(4, 4)})
+    model["head"].weight = model["embed"].weight
+
+    with pytest.raises(ConfigurationError, match=r"'embed.weight' and 'head.weight'"):
+        partition(model, private_layers=["head"])
+
+
+def test_weights_tied_on_one_side_are_fine() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Linear(4, 4), "head": nn.Linear(4, 4)})
+    model["b"].weight = model["a"].weight
+
+    split = partition(model, private_layers=["head"])
+
+    assert {"a.weight", "b.weight"} <= set(split.sent)
+
+
+def test_a_head_cannot_be_the_whole_model() -> None:
+    with pytest.raises(ConfigurationError, match="no parameter is left to share"):
+        partition(Net(), private_layers=["bn1", "bn10", "head"])
+
+
+def test_compiled_layers_go_by_their_own_names() -> None:
+    model = nn.ModuleDict({"body": torch.compile(nn.Linear(4, 4), backend="eager"), "head": nn.Linear(4, 2)})
+
+    assert partition(model, private_layers=["head"]).sent == ("body.bias", "body.weight")
+    assert partition(model, private_layers=["body"]).kept == ("body.bias", "body.weight")
