@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -71,9 +71,15 @@ def stop_on_refusal() -> Generator[None]:
     """Turn a refusal into one line on the standard error stream and the exit status 1."""
     try:
         yield
-    except (ControlPlaneError, SetupError, EdgeMLClientError, FileNotFoundError) as exc:
-        typer.secho(f"error: {exc}", err=True, fg="red")
-        raise typer.Exit(1) from exc
+    except ValidationError as exc:
+        _stop("; ".join(f"{found['loc'][0]}: {found['msg']}" for found in exc.errors()), exc)
+    except (ControlPlaneError, SetupError, EdgeMLClientError, OSError) as exc:
+        _stop(str(exc), exc)
+
+
+def _stop(sentence: str, cause: Exception) -> NoReturn:
+    typer.secho(f"error: {sentence}", err=True, fg="red")
+    raise typer.Exit(1) from cause
 
 
 def say(text: str) -> None:

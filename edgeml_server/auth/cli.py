@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from edgeml_server.auth.issuing import (
@@ -19,13 +21,18 @@ __all__ = ["app"]
 app = typer.Typer(help="Create, list and revoke tokens.", no_args_is_help=True)
 
 
+Scopes = Annotated[
+    list[str] | None, typer.Option("--scope", help="What the device may do; devices:write by default.")
+]
+
+
 @app.command()
 def create(
     org: Org,
     *,
     operator: bool = typer.Option(False, "--operator", help="A long-lived token with every scope."),
     device_identifier: str | None = typer.Option(None, help="Bind the token to one device."),
-    scope: list[str] | None = typer.Option(None, help="What the device may do; devices:write by default."),
+    scope: Scopes = None,
     ttl_s: int | None = typer.Option(None, min=1, help="Life of a bootstrap token, in seconds."),
     reusable: bool = typer.Option(False, "--reusable", help="Let it enrol many devices until it expires."),
     database_url: DatabaseUrl = None,

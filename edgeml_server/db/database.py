@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from edgeml_server.db.engine import BEGIN_OPTION, database_url, open_engine
+from edgeml_server.db.failures import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -86,8 +87,15 @@ class Database:
 
         Raises:
             RuntimeError: This thread is inside a unit of work already.
+            UnavailableError: The database is busy or not reachable.
+            InvalidContentError: A value cannot be stored.
+            ContradictionError: Somebody changed the same thing at the same time.
         """
-        with self._one_writer(), Session(self._writing_engine, expire_on_commit=False) as session:
+        with (
+            self._one_writer(),
+            translated(),
+            Session(self._writing_engine, expire_on_commit=False) as session,
+        ):
             work = UnitOfWork(session)
             with session.begin():
                 yield work
@@ -96,7 +104,7 @@ class Database:
     @contextmanager
     def snapshot(self) -> Generator[Session]:
         """Read; what the block writes is discarded."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with translated(), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     def ping(self) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from edgeml_server.db.failures import to_json
 from edgeml_server.errors import SetupError
 
 __all__ = ["BEGIN_OPTION", "database_url", "open_engine", "warn_about_sqlite"]
@@ -74,9 +75,15 @@ def open_engine(url: URL) -> Engine:
         url: From :func:`database_url`. The folder of a SQLite file is created.
     """
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=20, max_overflow=20)
+        return create_engine(url, pool_pre_ping=True, json_serializer=to_json, pool_size=20, max_overflow=20)
     Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_size=20, max_overflow=20, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        url,
+        json_serializer=to_json,
+        pool_size=20,
+        max_overflow=20,
+        connect_args={"check_same_thread": False},
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

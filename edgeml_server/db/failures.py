@@ -33,9 +33,7 @@ def to_json(value: object) -> str:
     try:
         return json.dumps(value, allow_nan=False)
     except ValueError as exc:
-        raise InvalidContentError(
-            "a number in the request is NaN or infinite; JSON has no such numbers"
-        ) from exc
+        raise InvalidContentError("a number is NaN or infinite, which JSON has no form for") from exc
 
 
 @contextmanager
@@ -57,9 +55,7 @@ def translated() -> Generator[None]:
 
 def _translation(error: StatementError) -> Exception:
     if isinstance(error, DataError):
-        return InvalidContentError(
-            "a value is too long, or holds a character that cannot be stored; shorten it"
-        )
+        return InvalidContentError("a value is too long, or holds a character that cannot be stored")
     if isinstance(error, IntegrityError):
         return ContradictionError("somebody changed the same thing at the same time; try again")
     if isinstance(error, OperationalError):

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from edgeml_server.commands import BlobUrl, DatabaseUrl, Org, opened_plane, print_table, say
-from edgeml_server.errors import InvalidContentError
 from edgeml_server.registry.files import publish_state
 from edgeml_server.registry.models import create_model
 from edgeml_server.registry.records import ModelOrder
@@ -32,10 +30,7 @@ def create(
 ) -> None:
     """Create a model, and print its id."""
     with opened_plane(database_url=database_url, blob_url=blob_url) as plane:
-        try:
-            order = ModelOrder(name=name, description=description, framework=framework)
-        except ValidationError as exc:
-            raise InvalidContentError(f"{name!r} cannot name a model: {exc.errors()[0]['msg']}") from exc
+        order = ModelOrder(name=name, description=description, framework=framework)
         with plane.database.unit_of_work() as work:
             model = create_model(work, org, order, now=plane.clock.now())
     typer.echo(model.id)
