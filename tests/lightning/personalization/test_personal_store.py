@@ -1,0 +1,183 @@
+"""A device's personal states survive restarts, and nothing damaged or foreign is ever loaded or lost."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgeml_client.errors import ConfigurationError
+from edgeml_lightning.errors import PersonalStateError
+from edgeml_lightning.personalization import OptimizerState, PersonalKey, PersonalState, PersonalStore
+
+KEY = PersonalKey(org_id="clinic-a", device="mri-3", model_id="digits", strategy="ditto")
+EXPECTED = {"head.weight": torch.zeros(2, 2), "head.count": torch.zeros((), dtype=torch.int64)}
+
+
+def state(round_id: str = "r-1", value: float = 1.5) -> PersonalState:
+    return PersonalState(
+        model_id="digits",
+        strategy="ditto",
+        round_id=round_id,
+        base_version="3",
+        base_digest="sha256:ab",
+        arrays={
+            "head.weight": torch.full((2, 2), value, dtype=torch.bfloat16),
+            "head.count": torch.tensor(7),
+        },
+        optimizer=OptimizerState({"head.weight//exp_avg": torch.ones(2, 2)}, {"head.weight//step": 4.0}),
+    )
+
+
+def found(store: PersonalStore, *, before_round: str | None = None) -> PersonalState:
+    answer = store.find(KEY, expected=EXPECTED, before_round=before_round)
+    assert answer is not None
+    return answer
+
+
+def test_what_is_kept_comes_back_as_it_was(tmp_path: Path) -> None:
+    """True dtypes, the optimizer's memory, and the round and base it belongs to, in a store opened anew."""
+    PersonalStore(tmp_path).save(KEY, state())
+
+    back = found(PersonalStore(tmp_path))
+
+    assert torch.equal(back.arrays["head.weight"], torch.full((2, 2), 1.5, dtype=torch.bfloat16))
+    assert back.arrays["head.count"].item() == 7
+    assert back.optimizer.tensors["head.weight//exp_avg"].tolist() == [[1, 1], [1, 1]]
+    assert back.optimizer.numbers == {"head.weight//step": 4.0}
+    assert (back.round_id, back.base_version, back.base_digest) == ("r-1", "3", "sha256:ab")
+
+
+def test_nothing_is_found_before_something_is_kept(tmp_path: Path) -> None:
+    assert PersonalStore(tmp_path / "new").find(KEY, expected=EXPECTED) is None
+
+
+def test_a_round_that_starts_again_starts_from_the_state_before_it(tmp_path: Path) -> None:
+    """However often the interrupted round was kept, the state before it stays."""
+    store = PersonalStore(tmp_path)
+    store.save(KEY, state("r-1", 1.0))
+    store.save(KEY, state("r-2", 2.0))
+    store.save(KEY, state("r-2", 2.5))
+
+    assert found(store).arrays["head.weight"][0, 0].item() == 2.5
+    assert found(store, before_round="r-2").arrays["head.weight"][0, 0].item() == 1.0
+
+
+def test_only_the_last_few_are_kept(tmp_path: Path) -> None:
+    store = PersonalStore(tmp_path, num_kept=2)
+    paths = [store.save(KEY, state(f"r-{number}")) for number in range(4)]
+
+    assert [path.exists() for path in paths] == [False, False, True, True]
+
+
+def test_two_are_kept_at_least(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="at least 2"):
+        PersonalStore(tmp_path, num_kept=1)
+
+
+@pytest.mark.parametrize("where", ["head", "middle", "tail", "empty", "length"])
+def test_a_damaged_entry_is_set_aside_and_the_one_before_it_serves(tmp_path: Path, where: str) -> None:
+    store = PersonalStore(tmp_path)
+    store.save(KEY, state("r-1", 1.0))
+    path = store.save(KEY, state("r-2", 2.0))
+    data = bytearray(path.read_bytes())
+    if where == "head":
+        data[20] ^= 0xFF
+    elif where == "middle":
+        data[-3] ^= 0x01  # within an array: the file is well formed, its content is not what was written
+    elif where == "tail":
+        del data[-8:]
+    elif where == "empty":
+        data.clear()
+    else:
+        data[:8] = (2**62).to_bytes(8, "little")
+    path.write_bytes(data)
+
+    with pytest.raises(PersonalStateError, match=r"00000002.safetensors cannot be used.*start again"):
+        store.find(KEY, expected=EXPECTED)
+
+    assert (path.parent / "refused" / path.name).read_bytes() == data
+    assert found(store).round_id == "r-1"
+
+
+def test_an_entry_of_another_device_is_set_aside(tmp_path: Path) -> None:
+    store = PersonalStore(tmp_path)
+    mine = store.save(KEY, state())
+    foreign = store.save(KEY.model_copy(update={"device": "mri-4"}), state())
+    mine.write_bytes(foreign.read_bytes())
+
+    with pytest.raises(PersonalStateError, match="belongs to"):
+        store.find(KEY, expected=EXPECTED)
+
+    assert store.find(KEY, expected=EXPECTED) is None
+    assert (mine.parent / "refused" / mine.name).exists()
+
+
+def test_an_entry_of_another_architecture_is_set_aside_and_the_difference_told(tmp_path: Path) -> None:
+    store = PersonalStore(tmp_path)
+    store.save(KEY, state())
+
+    with pytest.raises(PersonalStateError, match="does not fit the model") as caught:
+        store.find(KEY, expected={"head.weight": torch.zeros(3, 2), "head.bias": torch.zeros(3)})
+
+    for difference in (
+        "head.bias is missing",
+        "head.count is not in the model",
+        "head.weight has shape [2, 2] instead of [3, 2]",
+    ):
+        assert difference in str(caught.value)
+
+
+def test_a_second_damaged_entry_does_not_overwrite_the_first(tmp_path: Path) -> None:
+    store = PersonalStore(tmp_path)
+    for _ in range(2):
+        store.save(KEY, state()).write_bytes(b"damaged")
+        with pytest.raises(PersonalStateError):
+            store.find(KEY, expected=EXPECTED)
+
+    assert len(list(tmp_path.rglob("refused/*"))) == 2
+
+
+def test_keeping_goes_on_after_a_damaged_entry(tmp_path: Path) -> None:
+    store = PersonalStore(tmp_path)
+    store.save(KEY, state("r-1")).write_bytes(b"damaged")
+
+    store.save(KEY, state("r-2"))
+
+    assert found(store).round_id == "r-2"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file cannot stand where a folder is wanted there either way")
+def test_a_failed_write_leaves_the_entry_before_it_and_no_litter(tmp_path: Path) -> None:
+    store = PersonalStore(tmp_path)
+    first = store.save(KEY, state("r-1"))
+    (first.parent / "00000002.safetensors").mkdir()
+
+    with pytest.raises(OSError, match="directory"):
+        store.save(KEY, state("r-2"))
+
+    (first.parent / "00000002.safetensors").rmdir()
+    assert found(store).round_id == "r-1"
+    assert not list(tmp_path.rglob(".writing-*"))
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "a\\b", "ü ?*"])
+def test_names_never_leave_their_folder(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "root"
+    key = PersonalKey(org_id=name, device=name, model_id=name, strategy="ditto")
+
+    path = PersonalStore(root).save(key, state())
+
+    assert path.resolve().is_relative_to(root.resolve())
+    assert len(path.relative_to(root).parts) == 5
+
+
+def test_a_state_survives_a_checkpoint() -> None:
+    back = PersonalState.from_checkpoint(state().to_checkpoint())
+
+    assert back == replace(state(), arrays=back.arrays, optimizer=back.optimizer)
+    assert set(back.arrays) == set(EXPECTED)
+    assert back.optimizer.numbers == state().optimizer.numbers
