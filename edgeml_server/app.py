@@ -14,6 +14,10 @@ from edgeml_server._http.problems import answer_problems
 from edgeml_server._http.request_id import RequestIdMiddleware
 from edgeml_server.auth.endpoints import DOMAIN as _AUTH
 from edgeml_server.devices.endpoints import DOMAIN as _DEVICES
+from edgeml_server.federations.endpoints import DOMAIN as _FEDERATIONS
+from edgeml_server.inference.endpoints import DOMAIN as _INFERENCE
+from edgeml_server.personalization.endpoints import DOMAIN as _PERSONALIZATION
+from edgeml_server.privacy.endpoints import DOMAIN as _PRIVACY
 from edgeml_server.registry.endpoints import DOMAIN as _REGISTRY
 from edgeml_server.rounds.endpoints import DOMAIN as _ROUNDS
 
@@ -27,7 +31,16 @@ __all__ = ["API_PREFIX", "DOMAINS", "create_app"]
 
 API_PREFIX: Final = "/api/v1"
 
-DOMAINS: Final[tuple[Domain, ...]] = (_AUTH, _DEVICES, _REGISTRY, _ROUNDS)
+DOMAINS: Final[tuple[Domain, ...]] = (
+    _AUTH,
+    _DEVICES,
+    _REGISTRY,
+    _ROUNDS,
+    _PERSONALIZATION,
+    _FEDERATIONS,
+    _PRIVACY,
+    _INFERENCE,
+)
 
 
 def create_app(plane: ControlPlane) -> FastAPI:

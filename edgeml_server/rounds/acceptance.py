@@ -29,6 +29,7 @@ __all__ = [
     "Verdict",
     "check_admission",
     "check_claims",
+    "check_metrics",
     "judge",
 ]
 
@@ -132,6 +133,15 @@ def check_claims(*, sample_count: int, metrics: Mapping[str, float]) -> None:
         raise InvalidContentError(
             f"sample_count is {sample_count}, but an update must stand for 1 to {MAX_SAMPLE_COUNT} samples"
         )
+    check_metrics(metrics)
+
+
+def check_metrics(metrics: Mapping[str, float]) -> None:
+    """Return if the metrics that a device reports can be kept.
+
+    Raises:
+        InvalidContentError: They are too many, too long by name, or not finite.
+    """
     if len(metrics) > MAX_METRICS:
         raise InvalidContentError(f"{len(metrics)} metrics were sent, at most {MAX_METRICS} are kept")
     for name, value in metrics.items():

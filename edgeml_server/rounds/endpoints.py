@@ -31,6 +31,7 @@ from edgeml_server.rounds.service import (
     draw_waiting_cohorts,
     phases_named,
     status_of,
+    uses_version,
 )
 from edgeml_server.rounds.update_endpoints import router as update_router
 from edgeml_server.rounds.waiting import wait_until
@@ -204,4 +205,5 @@ DOMAIN: Final = Domain(
     routers=(router, update_router),
     capabilities=("rounds.wait", "updates.binary"),
     keepers=(RoundKeeper,),
+    version_uses=(uses_version,),
 )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Final
+from typing import Final, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from edgeml_server._http.problems import validation_sentence
 from edgeml_server.blobs import BlobWriter
-from edgeml_server.errors import BadRequestError, BodyTooLargeError
+from edgeml_server.errors import BadRequestError, BodyTooLargeError, InvalidContentError
 
-__all__ = ["discard_body", "named_sha256", "receive_into"]
+__all__ = ["discard_body", "named_sha256", "parse_json", "receive_into"]
+
+T = TypeVar("T", bound=BaseModel)
 
 _PIECE_BYTES: Final = 1 << 20
 _MAX_DISCARDED_BYTES: Final = 16 << 20
@@ -46,6 +50,22 @@ def named_sha256(content_digest: str | None) -> str | None:
             raise BadRequestError("the sha-256 in Content-Digest is not 32 bytes in base64 between colons")
         return f"sha256:{digest.hex()}"
     return None
+
+
+def parse_json(body_type: type[T], body: bytes) -> T:
+    """Return a JSON body that was read by hand, because it may be large.
+
+    Raises:
+        BadRequestError: It is not JSON.
+        InvalidContentError: It is not a ``body_type``.
+    """
+    try:
+        return body_type.model_validate_json(body)
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False, include_input=False, include_context=False)
+        if errors[0]["type"] == "json_invalid":
+            raise BadRequestError("the body is not valid JSON; was it cut short?") from exc
+        raise InvalidContentError(validation_sentence(errors)) from exc
 
 
 async def receive_into(writer: BlobWriter, request: Request, *, max_bytes: int) -> None:

@@ -15,7 +15,7 @@ from edgeml_server.aggregation import NormBound
 from edgeml_server.db import compare_and_set
 from edgeml_server.devices.tables import DeviceRow
 from edgeml_server.errors import AbsentError
-from edgeml_server.rounds.phases import advance
+from edgeml_server.rounds.phases import ACTIVE_PHASES, advance
 from edgeml_server.rounds.records import RoundRecord, Series
 from edgeml_server.rounds.selection import Candidate
 from edgeml_server.rounds.tables import CohortRow, RoundRow, UpdateRow
@@ -190,6 +190,17 @@ class RoundRepository:
             RoundRow.lease_owner == owner,
             values={"lease_expires_at": until},
         )
+
+    def uses_model(self, model_id: str, version: str | None) -> bool:
+        """Return whether an active round trains the model, from that version if one is named."""
+        conditions = [
+            RoundRow.org_id == self._org_id,
+            RoundRow.model_id == model_id,
+            RoundRow.phase.in_(sorted(ACTIVE_PHASES)),
+        ]
+        if version is not None:
+            conditions.append(RoundRow.base_version == version)
+        return bool(self._session.scalar(select(exists().where(*conditions))))
 
     def candidates(self, *, seen_since: datetime) -> tuple[Candidate, ...]:
         """Return the devices that were seen at or after a moment."""

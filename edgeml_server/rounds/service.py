@@ -34,7 +34,9 @@ __all__ = [
     "close_round",
     "create_series",
     "draw_waiting_cohorts",
+    "phases_named",
     "status_of",
+    "uses_version",
 ]
 
 _SEEN_WITHIN: Final = timedelta(hours=24)
@@ -217,6 +219,11 @@ def cancel(desk: RoundWork, round_id: str) -> RoundRecord:
             PhaseChange(RoundPhase.ABANDONED, reason="an operator cancelled it"),
             is_cancelled=True,
         )
+
+
+def uses_version(session: Session, org_id: str, model_id: str, version: str | None) -> bool:
+    """Return whether an active round still needs a version, or any version of the model."""
+    return RoundRepository(session, org_id).uses_model(model_id, version)
 
 
 def phases_named(status: str | None) -> Collection[RoundPhase]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from edgeml_client.schemas import UpdateReceipt, WeightsUpload
 from edgeml_client.updates.update_file import UPDATE_CONTENT_TYPE
 from edgeml_server._http.dependencies import DeviceCaller, Plane
-from edgeml_server._http.problems import validation_sentence
 from edgeml_server.auth.principal import Principal
 from edgeml_server.blobs import BlobWriter
 from edgeml_server.devices.service import acting_device
@@ -19,14 +17,13 @@ from edgeml_server.errors import (
     AbsentError,
     BadRequestError,
     ControlPlaneError,
-    InvalidContentError,
     UnsupportedFormatError,
 )
 from edgeml_server.plane import ControlPlane
 from edgeml_server.rounds.acceptance import Verdict
 from edgeml_server.rounds.intake import Admission, Receipt, Sender, accept, admit
 from edgeml_server.rounds.legacy_intake import take_in_weights
-from edgeml_server.rounds.receiving import discard_body, named_sha256, receive_into
+from edgeml_server.rounds.receiving import discard_body, named_sha256, parse_json, receive_into
 from edgeml_server.rounds.update_checks import check_update
 
 __all__ = ["router"]
@@ -107,21 +104,11 @@ async def send_weights(
 
 
 def _take_in_weights(plane: ControlPlane, caller: Principal, body: bytes) -> Receipt:
-    try:
-        upload = WeightsUpload.model_validate_json(body)
-    except ValidationError as exc:
-        raise _unreadable(exc) from exc
+    upload = parse_json(WeightsUpload, body)
     with plane.database.snapshot() as session:
         device = acting_device(session, caller, upload.device_id)
     sender = Sender(caller.org_id, device.id, device.device_identifier or "")
     return take_in_weights(plane, sender, upload)
-
-
-def _unreadable(exc: ValidationError) -> ControlPlaneError:
-    errors = exc.errors(include_url=False, include_input=False, include_context=False)
-    if errors[0]["type"] == "json_invalid":
-        return BadRequestError("the body is not valid JSON; was it cut short?")
-    return InvalidContentError(validation_sentence(errors))
 
 
 def _sender(caller: Principal) -> Sender:

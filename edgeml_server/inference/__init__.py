@@ -1,0 +1,1 @@
+"""Events that devices report about inference."""

@@ -1,0 +1,1 @@
+"""Personal models that devices keep on the control plane."""
