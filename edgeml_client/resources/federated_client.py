@@ -163,6 +163,11 @@ class FederatedClient:
         return self._device_id
 
     @property
+    def device_dir(self) -> Path:
+        """The folder for what this device keeps over a restart; registers the device, makes no folder."""
+        return self._device_dir(self.register())
+
+    @property
     def num_bytes_sent(self) -> int:
         """Bytes of request bodies sent so far, repetitions included."""
         return self._transport.num_bytes_sent
