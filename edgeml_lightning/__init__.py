@@ -20,8 +20,11 @@ from edgeml_client.errors import MissingExtraError
 if TYPE_CHECKING:
     from edgeml_lightning.callbacks import FederatedCallback, RoundRecord
     from edgeml_lightning.exchange import model_state
+    from edgeml_lightning.federation_history import FederationHistory
+    from edgeml_lightning.history import History
     from edgeml_lightning.personalization import DittoModule, FedPerModule, PersonalStore
     from edgeml_lightning.strategies import Ditto, FedAvg, FederatedStrategy, FedPer, FedProx
+    from edgeml_lightning.trainer import FederatedTrainer
 
 __all__ = [
     "Ditto",
@@ -32,6 +35,9 @@ __all__ = [
     "FedProx",
     "FederatedCallback",
     "FederatedStrategy",
+    "FederatedTrainer",
+    "FederationHistory",
+    "History",
     "PersonalStore",
     "RoundRecord",
     "__version__",
@@ -47,6 +53,9 @@ _HOMES: Final = {
     "FedProx": "strategies",
     "FederatedCallback": "callbacks",
     "FederatedStrategy": "strategies",
+    "FederatedTrainer": "trainer",
+    "FederationHistory": "federation_history",
+    "History": "history",
     "PersonalStore": "personalization",
     "RoundRecord": "callbacks",
     "model_state": "exchange",

@@ -1,0 +1,234 @@
+"""Many federated rounds with one Lightning trainer."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+from edgeml_client.clock import Clock, SystemClock
+from edgeml_client.errors import ConfigurationError
+from edgeml_lightning.callbacks import FederatedCallback
+from edgeml_lightning.fresh_callbacks import FreshCallbacks
+from edgeml_lightning.history import History
+from edgeml_lightning.progress import RoundsProgress
+from edgeml_lightning.series_end import end_reason, newest_round
+from edgeml_lightning.trainer_limits import RoundLimits, callbacks_of, check_trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
+
+    from edgeml_client import FederatedClient
+    from edgeml_lightning.callbacks.round_record import RoundRecord
+    from edgeml_lightning.personalization import PersonalStore
+    from edgeml_lightning.strategies import FederatedStrategy
+
+__all__ = ["FederatedTrainer"]
+
+_log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_S: Final = 20.0
+"""How long one request waits for a round before the trainer looks whether the federation is over."""
+
+
+class FederatedTrainer:
+    """Trains a module in round after round: global model in, local epochs, update out.
+
+    Every round is one fit of the same Lightning trainer, with a :class:`FederatedCallback` in it. Epochs,
+    ``global_step``, the steps of loggers and the names of checkpoints go on counting over the rounds;
+    optimizers and learning rate schedules start anew in each, and so do callbacks that judge one fit, such
+    as ``EarlyStopping``.
+
+    Args:
+        client: Talks to the control plane for this device.
+        model: The name or id of the global model.
+        strategy: What a round does to training; by default what the round's configuration says.
+        trainer: The Lightning trainer. Its ``max_epochs`` are the epochs of one round; 1 by default. Its
+            sanity check measures the global model as it was received, on all validation data; with
+            ``num_sanity_val_steps=0`` that is left out.
+        wait_s: How long to wait for each round, in seconds.
+        filters: Filters for every update, after those that the round asks for.
+        sample_count: Training samples on this device, the weight of its updates; by default they are counted.
+        personal_store: Where personal models are kept; by default beside the client's other state.
+        clock: Another clock than the machine's.
+
+    Attributes:
+        callback: What does the work of a round.
+        end_reason: Why the last call found no round, in words for the user.
+
+    Raises:
+        UnsupportedTrainingError: The trainer cannot be fitted several times; the message says why.
+        ConfigurationError: The trainer holds a :class:`FederatedCallback` already.
+
+    Example:
+        >>> federated = FederatedTrainer(client, model="digits", strategy=Ditto(0.1), trainer=trainer)
+        >>> history = federated.fit(module, datamodule=data, rounds=20)
+        >>> history.to_frame()["personal/val_acc"].plot()
+    """
+
+    def __init__(
+        self,
+        client: FederatedClient,
+        *,
+        model: str,
+        strategy: FederatedStrategy | None = None,
+        trainer: L.Trainer | None = None,
+        wait_s: float = 600.0,
+        filters: Sequence[Mapping[str, Any]] = (),
+        sample_count: int | None = None,
+        personal_store: PersonalStore | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.client = client
+        self.model = model
+        self.wait_s = wait_s
+        self.trainer = trainer or L.Trainer(max_epochs=1)
+        check_trainer(self.trainer)
+        if self.trainer.num_sanity_val_steps > 0:
+            self.trainer.num_sanity_val_steps = float("inf")
+        self.callback = FederatedCallback(
+            client,
+            model=model,
+            strategy=strategy,
+            filters=filters,
+            wait_s=wait_s,
+            sample_count=sample_count,
+            personal_store=personal_store,
+            clock=clock,
+        )
+        self.end_reason: str | None = None
+        self._clock = clock or SystemClock()
+        self._limits = RoundLimits.of(self.trainer)
+        self._fresh = FreshCallbacks(self.trainer)
+        self._last_round_id: str | None = None
+        _insert_(callbacks_of(self.trainer), self.callback)
+
+    def fit(
+        self,
+        module: L.LightningModule,
+        *,
+        rounds: int,
+        datamodule: L.LightningDataModule | None = None,
+        train_dataloaders: TRAIN_DATALOADERS = None,
+        val_dataloaders: EVAL_DATALOADERS = None,
+    ) -> History:
+        """Take part in the next ``rounds`` rounds that this device is chosen for.
+
+        Stops earlier, and says so in the history's ``end_reason`` and in the log, when the federation is
+        over, when no round is offered within ``wait_s``, or when a round took no optimizer step.
+
+        Args:
+            module: The model; holds the last local model afterwards.
+            rounds: At least 1.
+            datamodule: The data of this device, or
+            train_dataloaders: what Lightning's ``Trainer.fit`` takes, and
+            val_dataloaders: likewise.
+
+        Raises:
+            ConfigurationError: ``rounds`` is less than 1.
+            FederationError: A round could not be completed.
+            EdgeMLClientError: The control plane could not be reached, or refused.
+        """
+        if rounds < 1:
+            raise ConfigurationError(f"rounds must be at least 1, not {rounds}")
+        records: list[RoundRecord] = []
+        with RoundsProgress(self.trainer, num_rounds=rounds) as progress:
+            while len(records) < rounds:
+                record = self.fit_round(
+                    module,
+                    datamodule=datamodule,
+                    train_dataloaders=train_dataloaders,
+                    val_dataloaders=val_dataloaders,
+                )
+                if record is not None:
+                    records.append(record)
+                    progress.advance(record)
+                if self.end_reason is not None:
+                    break
+        if self.end_reason is not None:
+            _log.warning(
+                "stopped after %d of %d rounds of model %r: %s",
+                len(records),
+                rounds,
+                self.model,
+                self.end_reason,
+            )
+        return History(records, end_reason=self.end_reason)
+
+    def fit_round(
+        self,
+        module: L.LightningModule,
+        *,
+        datamodule: L.LightningDataModule | None = None,
+        train_dataloaders: TRAIN_DATALOADERS = None,
+        val_dataloaders: EVAL_DATALOADERS = None,
+    ) -> RoundRecord | None:
+        """Take part in the next round that this device is chosen for, and return what was done in it.
+
+        Returns ``None``, with the reason in :attr:`end_reason`, when the federation is over or when no round
+        is offered within ``wait_s``. The arguments are those of :meth:`fit`.
+
+        Raises:
+            FederationError: The round could not be completed.
+            EdgeMLClientError: The control plane could not be reached, or refused.
+        """
+        self.end_reason = self._wait_for_round()
+        if self.end_reason is not None:
+            return None
+        self._fresh.restore_()
+        self._limits.move_to_here_(self.trainer)
+        with _checkpoints_go_on():
+            self.trainer.fit(module, train_dataloaders, val_dataloaders, datamodule=datamodule)
+        record = self.callback.last_round
+        if record is not None:
+            self._last_round_id = record.round_id
+            if record.update_status is None:
+                self.end_reason = (
+                    f"round {record.round_number} took no optimizer step, so nothing was uploaded: check "
+                    "that there is training data"
+                )
+        return record
+
+    def _wait_for_round(self) -> str | None:
+        """Return ``None`` once a round is offered to this device, or why none will be."""
+        until_s = self._clock.monotonic_s() + self.wait_s
+        while True:
+            left_s = max(0.0, until_s - self._clock.monotonic_s())
+            if self.client.get_round_assignment(model=self.model, wait_s=min(left_s, _LOOK_AGAIN_S)):
+                return None
+            if (reason := self._find_end()) is not None:
+                return reason
+            if left_s <= 0:
+                return f"no round of model {self.model!r} was offered to this device within {self.wait_s:g} s"
+
+    def _find_end(self) -> str | None:
+        if self._last_round_id is None:
+            return None
+        return end_reason(newest_round(self._last_round_id, get_status=self.client.get_round_status))
+
+
+def _insert_(callbacks: list[Callback], federated: FederatedCallback) -> None:
+    """Put the callback before the checkpoints, which Lightning keeps last."""
+    if any(isinstance(callback, FederatedCallback) for callback in callbacks):
+        raise ConfigurationError(
+            "the trainer has a FederatedCallback already: leave it out, FederatedTrainer brings its own"
+        )
+    first = next(
+        (i for i, callback in enumerate(callbacks) if isinstance(callback, Checkpoint)), len(callbacks)
+    )
+    callbacks.insert(first, federated)
+
+
+@contextmanager
+def _checkpoints_go_on() -> Generator[None]:
+    """A later round finds the checkpoints of the earlier ones; that is meant, so nobody is warned."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        yield
