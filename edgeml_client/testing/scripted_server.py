@@ -49,7 +49,7 @@ class Reply:
     Attributes:
         status: The HTTP status.
         body: Sent as it is.
-        headers: Further headers; ``Content-Length`` is added.
+        headers: Further headers; ``Content-Length`` is added unless there is a ``Transfer-Encoding``.
         cut_after_bytes: Close the connection after so many bytes of the body, although more were announced.
         drop: Close the connection without any answer.
         wait_for: Answer only once this is set, or never if the server closes first.
@@ -185,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
-        if "Content-Length" not in reply.headers and reply.status not in {204, 304}:
+        if "Transfer-Encoding" not in reply.headers and reply.status not in {204, 304}:
             self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
         self.wfile.write(reply.body[: reply.cut_after_bytes])
