@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from typing_extensions import override
 
 from edgeml_client.errors import FilterConfigError
@@ -18,7 +18,7 @@ from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["QuantizationFilter", "SparsificationFilter", "quantize_", "sparsify_"]
 
-Bits = Literal[1, 2, 3, 4, 5, 6, 7, 8, 16]
+_BITS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 16)
 
 
 class TopK(FilterParameters):
@@ -81,10 +81,16 @@ def sparsify_(values: Float32Array, *, num_kept: int) -> None:
     values[~kept] = 0.0
 
 
+def _checked_bits(value: int) -> int:
+    if value not in _BITS:
+        raise ValueError("bits are 1 to 8, or 16")
+    return value
+
+
 class NumBits(FilterParameters):
     """``bits``: 1 to 8, or 16."""
 
-    bits: Bits
+    bits: Annotated[int, AfterValidator(_checked_bits)]
 
 
 class QuantizationFilter(VectorFilter):

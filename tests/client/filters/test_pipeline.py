@@ -1,0 +1,327 @@
+"""A pipeline runs filters in order, tells what each did, and touches nothing of the caller's."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgeml_client import DataKind, DeltaFilter, FilterRegistry, FilterResult, apply_filters, federated
+from edgeml_client.errors import ConfigurationError, FilterConfigError, ModelMismatchError, NonFiniteError
+from edgeml_client.filters import (
+    AuditEntry,
+    GaussianNoiseFilter,
+    GradientClipFilter,
+    NormValidationFilter,
+    QuantizationFilter,
+    SparsificationFilter,
+    resolve_filters,
+)
+
+ALL_FIVE: list[dict[str, Any]] = [
+    {"type": "gradient_clip", "max_norm": 1.0},
+    {"type": "gaussian_noise", "sigma": 0.01},
+    {"type": "norm_validation", "max_norm": 10.0},
+    {"type": "sparsification", "top_k": 0.5},
+    {"type": "quantization", "bits": 8},
+]
+
+
+class Doubled(DeltaFilter):
+    """Doubles an update."""
+
+    def process(self, delta: dict[str, Any], config: Any = None) -> dict[str, Any]:
+        """Return new arrays."""
+        return {name: array * 2 for name, array in delta.items()}
+
+
+class Zeroed(DeltaFilter):
+    """Erases an update."""
+
+    def process(self, delta: dict[str, Any], config: Any = None) -> None:
+        """Work in place."""
+        for array in delta.values():
+            array[...] = 0
+
+
+class Spoiled(DeltaFilter):
+    """Misbehaves as told."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+    def process(self, delta: dict[str, Any], config: Any = None) -> Any:
+        """Return whatever the test wants."""
+        return self.result
+
+
+def test_numpy_and_torch_give_the_same_numbers_each_in_its_own_kind() -> None:
+    rng = np.random.default_rng(0)
+    delta = {"w": rng.standard_normal((4, 5)), "b": rng.standard_normal(()).reshape(())}
+    as_torch = {name: torch.from_numpy(array) for name, array in delta.items()}
+
+    from_numpy = apply_filters(delta, ALL_FIVE, generator=np.random.default_rng(3))
+    from_torch = apply_filters(as_torch, ALL_FIVE, generator=np.random.default_rng(3))
+
+    for name in delta:
+        assert isinstance(from_numpy[name], np.ndarray)
+        assert isinstance(from_torch[name], torch.Tensor)
+        assert from_torch[name].dtype == torch.float32
+        assert np.array_equal(from_numpy[name], from_torch[name].numpy())
+
+
+def test_the_callers_arrays_are_never_changed() -> None:
+    numbers, tensor = np.array([3.0, 4.0], np.float32), torch.tensor([3.0, 4.0])
+
+    apply_filters({"a": numbers, "b": tensor}, [*ALL_FIVE, Zeroed()])
+
+    assert numbers.tolist() == tensor.tolist() == [3, 4]
+
+
+def test_without_filters_the_result_is_a_copy() -> None:
+    numbers = np.array([3.0], np.float32)
+
+    result = apply_filters({"a": numbers}, [])
+    result["a"][0] = 9
+
+    assert numbers.tolist() == [3]
+    assert result.audit_trail == ()
+
+
+def test_the_audit_trail_tells_what_each_filter_did() -> None:
+    """(3, 4, 0, 0) has norm 5; clipped to 2.5 it is halved; keeping 1 of 4 leaves 0.5 * 4."""
+    delta = {"w": np.array([3.0, 4.0, 0.0, 0.0])}
+    filters = [{"type": "gradient_clip", "max_norm": 2.5}, {"type": "sparsification", "top_k_percent": 25}]
+
+    clipped, sparsified = apply_filters(delta, filters).audit_trail
+
+    assert clipped["type"] == "gradient_clip"
+    assert clipped.parameters == {"max_norm": 2.5}
+    assert (clipped.norm_before, clipped.kept_fraction) == (5.0, 0.5)
+    assert clipped.norm_after == pytest.approx(2.5, rel=1e-6)
+    assert sparsified.norm_after == pytest.approx(2.0, rel=1e-6)
+    assert sparsified.kept_fraction == 0.25
+
+
+def test_what_was_measured_on_the_device_is_not_uploaded() -> None:
+    entry = apply_filters({"w": np.ones(2)}, [{"type": "gradient_clip", "max_norm": 1}]).audit_trail[0]
+
+    assert entry.for_upload() == {"type": "gradient_clip", "parameters": {"max_norm": 1.0}}
+
+
+def test_a_result_is_the_delta_and_also_names_its_parts() -> None:
+    result = apply_filters({"layer.weight": np.ones(2)}, [{"type": "quantization", "bits": 8}])
+
+    assert isinstance(result, FilterResult)
+    assert dict(result).keys() == {"layer.weight"}
+    assert result["layer.weight"] is result.delta["layer.weight"] is result["delta"]["layer.weight"]
+    assert result["audit_trail"] is result.audit_trail
+    assert "layer.weight" in result
+    assert "delta" not in result
+    with pytest.raises(KeyError):
+        result["absent"]
+
+
+def test_an_array_may_be_called_delta() -> None:
+    assert apply_filters({"delta": np.ones(1)}, [])["delta"].tolist() == [1]
+
+
+def test_the_same_function_is_known_under_both_of_its_addresses() -> None:
+    assert federated.apply_filters is apply_filters
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("filters", [[], *([entry] for entry in ALL_FIVE)])
+def test_nan_and_inf_stop_every_filter(filters: list[dict[str, Any]], bad: float) -> None:
+    with pytest.raises(NonFiniteError, match="'broken'"):
+        apply_filters({"fine": np.ones(2), "broken": np.array([1.0, bad])}, filters)
+
+
+def test_a_filter_that_makes_nan_is_stopped_too() -> None:
+    with pytest.raises(NonFiniteError, match="'w'"):
+        apply_filters({"w": np.ones(2)}, [Spoiled({"w": np.full(2, np.nan)})])
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"type": "gradient_clipp", "max_norm": 1.0}, "known types: gaussian_noise, gradient_clip"),
+        ({"max_norm": 1.0}, "a mapping with a 'type'"),
+        ({"type": 3}, "a mapping with a 'type'"),
+        ("gradient_clip", "a mapping with a 'type'"),
+        ({"type": "gradient_clip"}, "needs 'max_norm'; it takes: max_norm"),
+        ({"type": "gradient_clip", "maxnorm": 1.0}, "needs 'max_norm'"),
+        ({"type": "gradient_clip", "max_norm": 1.0, "norm": 2}, "does not know 'norm'; it takes: max_norm"),
+        ({"type": "gradient_clip", "max_norm": 0.0}, "max_norm = 0.0 cannot work"),
+        ({"type": "gradient_clip", "max_norm": float("nan")}, "max_norm = nan cannot work"),
+        ({"type": "gradient_clip", "max_norm": "1"}, "max_norm = '1' cannot work"),
+        ({"type": "gradient_clip", "max_norm": True}, "max_norm = True cannot work"),
+        ({"type": "norm_validation", "max_norm": -1}, "max_norm = -1 cannot work"),
+        ({"type": "gaussian_noise", "sigma": -0.1}, "sigma = -0.1 cannot work"),
+        ({"type": "gaussian_noise", "sigma": 0.1, "stddev": 0.1}, "either 'sigma' or 'stddev', not both"),
+        ({"type": "sparsification", "top_k": 10}, "write 'top_k_percent'"),
+        ({"type": "sparsification", "top_k": 0}, "top_k = 0 cannot work"),
+        ({"type": "sparsification", "top_k_percent": 200}, "top_k = 2.0"),
+        ({"type": "sparsification", "top_k": 0.1, "top_k_percent": 10}, "not both"),
+        ({"type": "quantization", "bits": 12}, "bits = 12 cannot work"),
+        ({"type": "quantization", "bits": "8"}, "bits = '8' cannot work"),
+        ({"type": "quantization", "bits": 8.0}, "bits = 8.0 cannot work"),
+        ({"type": "quantization", "bits": True}, "bits = True cannot work"),
+    ],
+)
+def test_a_mistake_in_a_config_is_one_sentence_that_names_the_alternatives(entry: Any, message: str) -> None:
+    with pytest.raises(FilterConfigError, match=message) as caught:
+        resolve_filters([entry])
+
+    assert isinstance(caught.value, ConfigurationError)
+
+
+def test_filters_are_checked_before_any_of_them_runs() -> None:
+    delta = {"w": np.array([np.nan])}
+
+    with pytest.raises(FilterConfigError):
+        apply_filters(delta, [{"type": "norm_validation", "max_norm": 1.0}, {"type": "unheard_of"}])
+
+
+def test_unregistered_types_are_skipped_only_when_asked_to(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        result = apply_filters({"w": np.ones(1)}, [{"type": "unheard_of"}], strict=False)
+
+    assert result.audit_trail == ()
+    assert "unheard_of" in caplog.text
+
+
+def test_a_filter_of_ones_own_gets_float32_views_of_the_callers_kind() -> None:
+    seen: dict[str, Any] = {}
+
+    class Seeing(DeltaFilter):
+        def process(self, delta: dict[str, Any], config: Any = None) -> None:
+            seen.update(delta)
+
+    apply_filters({"a": torch.ones(2, dtype=torch.float64), "b": np.ones(2), "n": np.array(3)}, [Seeing()])
+
+    assert set(seen) == {"a", "b"}
+    assert seen["a"].dtype == torch.float32
+    assert isinstance(seen["b"], np.ndarray)
+
+
+def test_a_filter_of_ones_own_may_return_new_arrays_or_work_in_place() -> None:
+    delta = {"w": torch.ones(2)}
+
+    assert apply_filters(delta, [Doubled()])["w"].tolist() == [2, 2]
+    assert apply_filters(delta, [Zeroed()])["w"].tolist() == [0, 0]
+
+
+def test_a_filter_may_exchange_its_views() -> None:
+    class Exchanged(DeltaFilter):
+        def process(self, delta: dict[str, Any], config: Any = None) -> dict[str, Any]:
+            return {"a": delta["b"], "b": delta["a"]}
+
+    result = apply_filters({"a": np.zeros(2), "b": np.ones(2)}, [Exchanged()])
+
+    assert result["a"].tolist() == [1, 1]
+    assert result["b"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("result", [{}, {"w": np.ones(3)}, {"w": np.ones(2), "more": np.ones(1)}])
+def test_a_filter_must_keep_names_and_shapes(result: Any) -> None:
+    with pytest.raises(ModelMismatchError, match="'Spoiled' must return the names and shapes it was given"):
+        apply_filters({"w": np.ones(2)}, [Spoiled(result)])
+
+
+def test_a_registered_filter_gets_its_config_and_stands_in_the_audit_trail() -> None:
+    class Scaled(DeltaFilter):
+        def process(self, delta: dict[str, Any], config: Any = None) -> dict[str, Any]:
+            return {name: array * config["by"] for name, array in delta.items()}
+
+    FilterRegistry.register("scaled", Scaled)
+    try:
+        result = apply_filters({"w": np.ones(2)}, [{"type": "scaled", "by": 3.0, "note": None}, Scaled()][:1])
+    finally:
+        assert FilterRegistry.unregister("scaled")
+
+    assert result["w"].tolist() == [3, 3]
+    assert result.audit_trail[0].type == "scaled"
+    assert result.audit_trail[0].parameters == {"by": 3.0}
+    assert not FilterRegistry.unregister("scaled")
+
+
+def test_only_filters_can_be_registered() -> None:
+    with pytest.raises(FilterConfigError, match="subclass of DeltaFilter"):
+        FilterRegistry.register("dictionary", dict)  # type: ignore[arg-type]
+
+
+def test_the_five_are_registered() -> None:
+    assert FilterRegistry.list_filters() == [
+        "gaussian_noise",
+        "gradient_clip",
+        "norm_validation",
+        "quantization",
+        "sparsification",
+    ]
+    assert FilterRegistry.get("gradient_clip") is GradientClipFilter
+    assert FilterRegistry.get("unheard_of") is None
+
+
+def test_a_filter_made_for_other_data_is_skipped() -> None:
+    class ForMetrics(Doubled):
+        supported_data_kinds = (DataKind.METRICS,)
+
+    class ForAll(Doubled):
+        supported_data_kinds = (DataKind.ANY,)
+
+    assert apply_filters({"w": np.ones(1)}, [ForMetrics()])["w"].tolist() == [1]
+    assert apply_filters({"w": np.ones(1)}, [ForMetrics()], DataKind.METRICS)["w"].tolist() == [2]
+    assert apply_filters({"w": np.ones(1)}, [ForAll()])["w"].tolist() == [2]
+
+
+def test_built_in_filters_also_work_as_objects() -> None:
+    delta = {"w": np.array([3.0, 4.0])}
+    objects = [
+        GradientClipFilter(max_norm=1.0),
+        GaussianNoiseFilter(sigma=0.0),
+        NormValidationFilter(max_norm=1.0),
+        SparsificationFilter(top_k=0.5),
+        QuantizationFilter(bits=8),
+    ]
+
+    result = apply_filters(delta, objects)
+
+    assert result["w"].tolist() == pytest.approx([0, 0.8])
+    assert [entry.type for entry in result.audit_trail] == [
+        "gradient_clip",
+        "gaussian_noise",
+        "norm_validation",
+        "sparsification",
+        "quantization",
+    ]
+    assert repr(objects[0]) == "GradientClipFilter(max_norm=1.0)"
+
+
+def test_a_built_in_filter_can_be_called_by_itself_with_or_without_a_config() -> None:
+    delta = {"w": torch.tensor([3.0, 4.0])}
+    clip = GradientClipFilter(max_norm=1.0)
+
+    assert clip.process(delta)["w"].tolist() == pytest.approx([0.6, 0.8])
+    assert clip.process(delta, {"type": "gradient_clip", "max_norm": 2.5})["w"].tolist() == pytest.approx(
+        [1.5, 2]
+    )
+    assert delta["w"].tolist() == [3, 4]
+    with pytest.raises(NonFiniteError):
+        clip.process({"w": np.array([np.nan])})
+
+
+def test_an_audit_entry_is_a_record() -> None:
+    entry = AuditEntry(type="x", parameters={}, norm_before=1, norm_after=1, kept_fraction=1)
+
+    assert dict(entry)["kept_fraction"] == 1
+
+
+def test_an_empty_delta_is_fine() -> None:
+    result = apply_filters(
+        {}, [{"type": "sparsification", "top_k": 0.5}, {"type": "quantization", "bits": 4}]
+    )
+
+    assert dict(result) == {}
+    assert result.audit_trail[0].kept_fraction == 0
