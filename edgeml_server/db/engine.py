@@ -55,9 +55,9 @@ def database_url(text: str) -> URL:
     return url.set(drivername=driver)
 
 
-def warn_about_sqlite(*, workers: int) -> None:
+def warn_about_sqlite(url: URL, *, workers: int) -> None:
     """Log a warning if several processes are to write a SQLite database at once."""
-    if workers <= 1:
+    if workers <= 1 or url.get_backend_name() != "sqlite":
         return
     found = sqlite3.sqlite_version_info
     reason = (

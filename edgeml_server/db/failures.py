@@ -7,11 +7,10 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError, StatementError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, StatementError
 
 from edgeml_server.errors import (
     ContradictionError,
-    ControlPlaneError,
     InvalidContentError,
     UnavailableError,
 )
@@ -48,8 +47,8 @@ def translated() -> Generator[None]:
     try:
         yield
     except StatementError as exc:
-        if isinstance(exc.orig, ControlPlaneError):  # raised by to_json, wrapped on its way
-            raise exc.orig from exc
+        if exc.orig is not None and not isinstance(exc, DBAPIError):
+            raise exc.orig from exc  # ours, raised while a value was converted
         raise _translation(exc) from exc
 
 
