@@ -70,7 +70,8 @@ class FederatedClient:
         timeout: Longest silence of the control plane within a call, in seconds.
         download_timeout: The same for models and updates, in seconds.
         max_attempts: How often a call is tried before it fails.
-        state_dir: Where updates wait until they are accepted; by default in the user's state folder.
+        state_dir: Where devices keep what must survive a restart, such as updates that wait to be sent; by
+            default the user's state folder.
         clock: Measures waiting.
 
     Raises:
@@ -165,6 +166,14 @@ class FederatedClient:
     @property
     def device_dir(self) -> Path:
         """The folder for what this device keeps over a restart; registers the device, makes no folder."""
+        return self._device_dir(self.register())
+
+    @property
+    def device_dir(self) -> Path:
+        """The folder for what this device keeps between runs; registers the device if need be.
+
+        It is named after the device's id, so that several devices, or control planes, never share one.
+        """
         return self._device_dir(self.register())
 
     @property
