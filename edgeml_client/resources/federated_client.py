@@ -165,11 +165,6 @@ class FederatedClient:
 
     @property
     def device_dir(self) -> Path:
-        """The folder for what this device keeps over a restart; registers the device, makes no folder."""
-        return self._device_dir(self.register())
-
-    @property
-    def device_dir(self) -> Path:
         """The folder for what this device keeps between runs; registers the device if need be.
 
         It is named after the device's id, so that several devices, or control planes, never share one.
