@@ -86,7 +86,7 @@ class FederatedCallback(L.Callback):
             )
         if sample_count is not None and sample_count < 1:
             raise ConfigurationError(f"sample_count must be at least 1, not {sample_count}")
-        if strategy is not None and not isinstance(strategy, FederatedStrategy):
+        if not isinstance(strategy, FederatedStrategy | None):  # pyright: ignore[reportUnnecessaryIsInstance] - notebooks are not type-checked
             raise ConfigurationError(
                 f"strategy must be one such as FedAvg() or Ditto(lambda_ditto=0.1), not {strategy!r}"
             )
@@ -159,15 +159,15 @@ class FederatedCallback(L.Callback):
         resolved = resolve_strategy(strategy_for(module, self.strategy), assignment.config)
         for conflict in resolved.conflicts:
             _log.warning("round %s: %s; what was given here is used", assignment.round_id, conflict)
-        saved = self._resumed if self._resumed.get("round_id") == assignment.round_id else {}
+        is_resumed = self._resumed.get("round_id") == assignment.round_id
         self._round = receive(
             client.join_round(assignment),
             module,
             strategy=resolved.strategy,
             started_s=started_s,
-            keep_weights=bool(saved),
+            keep_weights=is_resumed,
         )
-        self._round.first_step = saved.get("first_step")
+        self._round.first_step = self._resumed["first_step"] if is_resumed else None
         self._personal.begin(trainer, module, self._round, recalled=self._recall(module, self._round))
 
     def _recall(self, module: L.LightningModule, running: RunningRound) -> PersonalState | None:

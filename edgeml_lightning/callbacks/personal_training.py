@@ -11,7 +11,9 @@ import torch
 from lightning.pytorch.core.optimizer import (
     _init_optimizers_and_lr_schedulers as init_optimizers,  # pyright: ignore[reportPrivateUsage]
 )
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from lightning.pytorch.utilities.signature_utils import (
+    is_param_in_hook_signature,  # pyright: ignore[reportUnknownVariableType]
+)
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -224,8 +226,7 @@ class PersonalTraining:
 
     def validate_on(self, batch: object, batch_idx: int, dataloader_idx: int) -> None:
         """Validate on one batch, leaving the random streams as they were."""
-        loaders = self._trainer.val_dataloaders
-        extra = (dataloader_idx,) if isinstance(loaders, list | tuple) and len(loaders) > 1 else ()
+        extra = (dataloader_idx,) if len(self._trainer.num_val_batches) > 1 else ()
         step = self.module.validation_step
         with (
             borrowed_randomness(capture_randomness()),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import lightning as L
 import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from lightning.pytorch.utilities.signature_utils import (
+    is_param_in_hook_signature,  # pyright: ignore[reportUnknownVariableType]
+)
 from torch.optim import Optimizer
 
 from edgeml_client.errors import ConfigurationError
