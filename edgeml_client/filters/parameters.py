@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -44,9 +45,23 @@ class FilterParameters(BaseModel):
 def rename(values: Mapping[str, Any], *, old: str, new: str, filter_type: str) -> dict[str, Any]:
     """Return ``values`` with the key ``old``, which other servers use, spelled ``new``.
 
+    A control plane may send both, so that SDKs of either kind read the same number.
+
     Raises:
-        FilterConfigError: Both are given.
+        FilterConfigError: Both are given, and they differ.
     """
-    if old in values and new in values:
-        raise FilterConfigError(f"filter {filter_type!r} takes either {new!r} or {old!r}, not both")
-    return {new if key == old else key: value for key, value in values.items()}
+    if old not in values:
+        return dict(values)
+    if new in values and not _agree(values[old], values[new]):
+        raise FilterConfigError(
+            f"filter {filter_type!r} takes either {new!r} or {old!r}, and here they contradict each other"
+        )
+    return {new: values[old], **{key: value for key, value in values.items() if key != old}}
+
+
+def _agree(one: object, other: object) -> bool:
+    return (
+        isinstance(one, int | float)
+        and isinstance(other, int | float)
+        and math.isclose(one, other, rel_tol=1e-9)
+    )

@@ -159,11 +159,11 @@ def test_a_filter_that_makes_nan_is_stopped_too() -> None:
         ({"type": "gradient_clip", "max_norm": True}, "max_norm = True cannot work"),
         ({"type": "norm_validation", "max_norm": -1}, "max_norm = -1 cannot work"),
         ({"type": "gaussian_noise", "sigma": -0.1}, "sigma = -0.1 cannot work"),
-        ({"type": "gaussian_noise", "sigma": 0.1, "stddev": 0.1}, "either 'sigma' or 'stddev', not both"),
+        ({"type": "gaussian_noise", "sigma": 0.1, "stddev": 0.2}, "either 'sigma' or 'stddev'"),
         ({"type": "sparsification", "top_k": 10}, "write 'top_k_percent'"),
         ({"type": "sparsification", "top_k": 0}, "top_k = 0 cannot work"),
         ({"type": "sparsification", "top_k_percent": 200}, "top_k = 2.0"),
-        ({"type": "sparsification", "top_k": 0.1, "top_k_percent": 10}, "not both"),
+        ({"type": "sparsification", "top_k": 0.1, "top_k_percent": 20}, "contradict each other"),
         ({"type": "quantization", "bits": 12}, "bits = 12 cannot work"),
         ({"type": "quantization", "bits": "8"}, "bits = '8' cannot work"),
         ({"type": "quantization", "bits": 8.0}, "bits = 8.0 cannot work"),
@@ -175,6 +175,19 @@ def test_a_mistake_in_a_config_is_one_sentence_that_names_the_alternatives(entry
         resolve_filters([entry])
 
     assert isinstance(caught.value, ConfigurationError)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"type": "gaussian_noise", "sigma": 0.1, "stddev": 0.1},
+        {"type": "sparsification", "top_k": 0.07, "top_k_percent": 0.07 * 100},
+    ],
+)
+def test_a_config_may_be_spelled_for_two_kinds_of_sdk_at_once(entry: dict[str, Any]) -> None:
+    (step,) = resolve_filters([entry])
+
+    assert step.parameters == {name: entry[name] for name in ("sigma", "top_k") if name in entry}
 
 
 def test_filters_are_checked_before_any_of_them_runs() -> None:
