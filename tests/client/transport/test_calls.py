@@ -293,7 +293,7 @@ def test_a_second_refusal_is_final(server: ScriptedServer) -> None:
 
 def test_who_provides_tokens_hears_of_a_refusal(server: ScriptedServer) -> None:
     class Tokens:
-        token = "old"  # noqa: S105 - of a test
+        token = "old"
 
         def get(self) -> str:
             return self.token
