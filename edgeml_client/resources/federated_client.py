@@ -23,6 +23,7 @@ from edgeml_client.config import resolve_config
 from edgeml_client.errors import (
     ConfigurationError,
     ConnectionFailedError,
+    InvalidResponseError,
     ServerFailedError,
     WaitTimeoutError,
 )
@@ -367,7 +368,7 @@ class FederatedClient:
         status = self._rounds.status(round_id)
         model_id = status.config.model_id or status.model_id
         if not model_id:
-            raise ConfigurationError(f"round {round_id!r} names no model")
+            raise InvalidResponseError(f"the control plane names no model for round {round_id!r}")
         version = status.config.version or status.version or self._models.latest_version(model_id)
         return assignment_from(status, model_id=model_id, version=version)
 

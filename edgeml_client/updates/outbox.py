@@ -109,11 +109,13 @@ class Outbox:
         return tuple(update for update in found if update is not None)
 
     def remove(self, update: PendingUpdate) -> None:
-        """Forget an update that the control plane holds; a newer one of the same round stays."""
+        """Forget an update that the control plane holds; a newer one of the same round stays.
+
+        A power cut may bring it back. Sent again it still counts once, so this is not flushed to the disk.
+        """
         with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
             if _holds(update):
                 update.path.unlink()
-                _sync_folder(self.folder)
 
     def reject(self, path: Path, *, reason: str) -> Path:
         """Move an update to ``rejected/``, of which the newest sixteen are kept; return where it lies."""
