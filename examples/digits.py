@@ -30,7 +30,7 @@ class DigitsNet(L.LightningModule):
         learning_rate: Of plain SGD.
     """
 
-    def __init__(self, learning_rate: float = 0.1) -> None:
+    def __init__(self, learning_rate: float = 0.2) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.body = nn.Sequential(
@@ -90,7 +90,7 @@ class DigitsData(L.LightningDataModule):
     """
 
     def __init__(
-        self, images: NDArray[np.float32], labels: NDArray[np.int64], *, batch_size: int = 16, seed: int = 0
+        self, images: NDArray[np.float32], labels: NDArray[np.int64], *, batch_size: int = 32, seed: int = 0
     ) -> None:
         super().__init__()
         self.batch_size = batch_size

@@ -59,14 +59,12 @@ def curves_of(history: FederationHistory) -> list[Curve]:
 
 def round_line(strategy: str, round_: FederationRound, *, num_rounds: int) -> str:
     """Return one round in one line."""
-    personal = round_.mean(METRIC, of="personal")
+    shared, personal = (_percent(round_.mean(METRIC, of=kind)) for kind in ("global", "personal"))
+    up_kb, down_kb = round_.num_bytes_sent / 1e3, round_.num_bytes_received / 1e3
     return (
-        f"{TITLES.get(strategy, strategy):8s} round {round_.round_number:2d}/{num_rounds}"
-        f"  {len(round_.participants):2d} devices"
-        f"  global {_percent(round_.mean(METRIC, of='global'))}"
-        f"  personal {_percent(personal)}"
-        f"  up {round_.num_bytes_sent / 1e3:5.0f} kB  down {round_.num_bytes_received / 1e3:5.0f} kB"
-        f"  {round_.duration_s:4.1f} s"
+        f"{TITLES.get(strategy, strategy):7s}{round_.round_number:2d}/{num_rounds:<3d}"
+        f"{len(round_.participants):2d} devices  global {shared} personal {personal}"
+        f"  up {up_kb:.0f} kB down {down_kb:.0f} kB {round_.duration_s:5.1f} s"
     )
 
 

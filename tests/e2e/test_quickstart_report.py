@@ -61,7 +61,7 @@ def test_a_round_is_one_line_with_both_directions_summed_over_devices() -> None:
     line = round_line("ditto", DITTO[0], num_rounds=2)
 
     assert " ".join(line.split()) == (
-        "Ditto round 1/2 2 devices global 62.5% personal 87.5% up 4 kB down 6 kB 1.3 s"
+        "Ditto 1/2 2 devices global 62.5% personal 87.5% up 4 kB down 6 kB 1.3 s"
     )
 
 
