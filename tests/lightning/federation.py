@@ -37,7 +37,10 @@ class Federation:
     def enrol(self, device: str) -> FederatedClient:
         """Return a connected client; the device is known to the control plane."""
         auth = DeviceAuthClient(
-            base_url=self.server.url, org_id=self.org_id, device_identifier=device, token_storage="memory"
+            base_url=self.server.url,
+            org_id=self.org_id,
+            device_identifier=device,
+            token_storage="memory",  # noqa: S106 - a kind of store
         )
         auth.bootstrap_sync(
             bootstrap_bearer_token=self.server.create_bootstrap_token(

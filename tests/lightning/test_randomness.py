@@ -12,7 +12,7 @@ from edgeml_lightning.randomness import borrowed_randomness, capture_randomness
 
 
 def draw() -> tuple[float, float, float]:
-    return torch.rand(1).item(), np.random.rand(), random.uniform(0, 1)  # noqa: NPY002, S311 - the streams under test
+    return torch.rand(1).item(), np.random.rand(), random.uniform(0, 1)  # noqa: NPY002 - the streams under test
 
 
 def test_a_borrowed_stream_repeats_and_the_real_one_goes_on() -> None:

@@ -1,0 +1,323 @@
+"""What one fit does to the module, to the control plane and to the Trainer's figures."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from edgeml_client.errors import ConfigurationError, ModelMismatchError, NonFiniteError
+from edgeml_lightning import Ditto, FedAvg, FederatedCallback, FedPer, FedProx
+from edgeml_lightning.errors import FederationError, NoRoundAssignedError
+from tests.lightning.federation import Batch, DigitsNet, Federation, digits_of, loader, seeded, trainer
+
+
+def joined(federation: Federation, module: nn.Module | None = None, **arguments: Any) -> FederatedCallback:
+    """Return the callback of one enrolled device with an open round."""
+    federation.register_model(module or seeded())
+    client = federation.enrol("device")
+    federation.open_rounds(**arguments)
+    return FederatedCallback(client, model="digits", strategy=FedAvg(), wait_s=30)
+
+
+class Watcher(L.Callback):
+    """Remembers the module's arrays at the start of training."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.arrays = {name: value.clone() for name, value in pl_module.state_dict().items()}
+
+
+def test_training_starts_from_the_global_model(federation: Federation) -> None:
+    registered, watcher = seeded(seed=1), Watcher()
+    callback = joined(federation, registered)
+
+    trainer(callback, watcher).fit(seeded(seed=2), loader(digits_of(0)))
+
+    for name, value in registered.state_dict().items():
+        assert torch.equal(watcher.arrays[name], value)
+
+
+def test_the_record_says_what_happened(federation: Federation) -> None:
+    """40 samples in batches of 10, two epochs: 8 steps.
+
+    The network has 64*16 + 16 + 4*16 + 16*10 + 10 = 1274 floating numbers of 4 bytes.
+    """
+    callback = joined(federation, num_rounds=3)
+
+    trainer(callback, max_epochs=2).fit(seeded(), loader(digits_of(0)))
+
+    record = callback.last_round
+    assert record is not None
+    assert (record.round_number, record.num_rounds, record.base_version) == (1, 3, "1")
+    assert (record.sample_count, record.num_steps, record.update_status) == (40, 8, "accepted")
+    assert record.num_bytes_received > 4 * 1274
+    assert record.num_bytes_sent > 4 * 1274
+    assert record.duration_s > 0
+    assert callback.last_receipt is not None
+    status = federation.server.wait_for_round(record.round_id, timeout_s=30)
+    assert (status.num_updates, status.num_samples) == (1, 40)
+
+
+def test_the_received_model_is_measured_when_all_of_validation_runs_first(federation: Federation) -> None:
+    """``num_sanity_val_steps=-1`` validates the global model; a part of the data would not measure it."""
+    callback = joined(federation, num_rounds=2)
+    data, module = loader(digits_of(0)), seeded(seed=5)
+    (expected,) = trainer().validate(seeded(), loader(digits_of(0)), verbose=False)
+
+    trainer(callback, num_sanity_val_steps=-1).fit(module, data, data)
+    measured = callback.last_round
+    trainer(callback, num_sanity_val_steps=2).fit(module, data, data)
+
+    assert measured is not None
+    assert measured.received_metrics == pytest.approx(expected)
+    assert set(measured.local_metrics) == {"train_loss", "val_accuracy", "val_loss"}
+    assert callback.last_round is not None
+    assert callback.last_round.received_metrics == {}
+
+
+def test_figures_reach_the_loggers(federation: Federation, tmp_path: Path) -> None:
+    callback = joined(federation)
+    logger = CSVLogger(tmp_path)
+
+    fit = trainer(callback, logger=logger)
+    fit.fit(seeded(), loader(digits_of(0)))
+
+    lines = Path(logger.log_dir, "metrics.csv").read_text().splitlines()
+    assert {"federated/round", "federated/num_bytes_sent", "federated/duration_s"} <= set(lines[0].split(","))
+    assert fit.callback_metrics["federated/sample_count"] == 40
+
+
+def test_a_crash_in_training_uploads_nothing_and_the_round_starts_again(federation: Federation) -> None:
+    class Crashing(DigitsNet):
+        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+            if batch_idx == 2:
+                raise RuntimeError("the sensor fell off")
+            return super().training_step(batch, batch_idx)
+
+    callback = joined(federation)
+
+    with pytest.raises(RuntimeError, match="fell off"):
+        trainer(callback).fit(Crashing(), loader(digits_of(0)))
+
+    assert callback.last_round is None
+    trainer(callback).fit(seeded(), loader(digits_of(0)))
+    assert callback.last_round is not None
+    assert callback.last_round.round_number == 1
+    assert federation.server.wait_for_round(callback.last_round.round_id, timeout_s=30).num_updates == 1
+
+
+@pytest.mark.parametrize("arguments", [{"max_epochs": 0}, {"fast_dev_run": True}], ids=["no step", "trial"])
+def test_nothing_is_uploaded_without_real_training(
+    federation: Federation, caplog: pytest.LogCaptureFixture, arguments: dict[str, Any]
+) -> None:
+    callback = joined(federation)
+
+    with caplog.at_level(logging.WARNING):
+        trainer(callback, **arguments).fit(seeded(), loader(digits_of(0)))
+
+    assert "nothing is uploaded" in caplog.text
+    assert callback.last_round is not None
+    assert callback.last_round.update_status is None
+    assert federation.server.get_round(callback.last_round.round_id).num_updates == 0
+
+
+def test_diverged_training_is_refused_with_advice(federation: Federation) -> None:
+    callback = joined(federation)
+
+    with pytest.raises(NonFiniteError, match="lower the learning rate"):
+        trainer(callback).fit(seeded(lr=float("inf")), loader(digits_of(0)))
+
+
+def test_a_module_that_does_not_fit_is_refused_with_every_difference(federation: Federation) -> None:
+    callback = joined(federation)
+    module = seeded()
+    module.classifier = nn.Linear(16, 12)
+    module.extra = nn.Linear(1, 1)
+
+    with pytest.raises(ModelMismatchError) as caught:
+        trainer(callback).fit(module, loader(digits_of(0)))
+
+    assert caught.value.problems == (
+        "extra.bias: absent from the global model",
+        "extra.weight: absent from the global model",
+        "classifier.bias: [12] in the module, [10] globally",
+        "classifier.weight: [12, 16] in the module, [10, 16] globally",
+    )
+
+
+def test_no_round_in_time_is_an_error_that_says_what_to_do(federation: Federation) -> None:
+    federation.register_model(seeded())
+    callback = FederatedCallback(federation.enrol("device"), model="digits", wait_s=0.0)
+
+    with pytest.raises(NoRoundAssignedError, match="train_locally"):
+        trainer(callback).fit(seeded(), loader(digits_of(0)))
+
+
+def test_a_device_may_train_on_without_a_round(federation: Federation) -> None:
+    federation.register_model(seeded())
+    callback = FederatedCallback(
+        federation.enrol("device"), model="digits", wait_s=0.0, when_unassigned="train_locally"
+    )
+    module = seeded()
+    before = copy.deepcopy(module.state_dict())
+
+    trainer(callback).fit(module, loader(digits_of(0)))
+
+    assert callback.last_round is None
+    assert not torch.equal(module.state_dict()["body.0.weight"], before["body.0.weight"])
+
+
+def test_an_unknown_model_is_named(federation: Federation) -> None:
+    callback = FederatedCallback(federation.enrol("device"), model="letters", wait_s=0.0)
+
+    with pytest.raises(NoRoundAssignedError, match="'letters'"):
+        trainer(callback).fit(seeded(), loader(digits_of(0)))
+
+
+def test_the_users_strategy_wins_and_the_conflict_is_logged(
+    federation: Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = joined(federation, config={"strategy": "ditto", "lambda_ditto": 0.5})
+
+    trainer(callback).fit(seeded(), loader(digits_of(0)))
+
+    assert callback.last_round is not None
+    assert callback.last_round.strategy == "fedavg"
+    assert "the strategy is fedavg here and ditto in the round" in caplog.text
+
+
+def test_the_round_chooses_for_a_user_who_does_not(federation: Federation) -> None:
+    callback = joined(federation, config={"head_layers": ["classifier"]})
+    callback.strategy = None
+
+    trainer(callback).fit(seeded(), loader(digits_of(0)))
+
+    assert callback.last_round is not None
+    assert callback.last_round.strategy == "fedper"
+
+
+class Endless(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(digits_of(0))
+
+
+def test_data_without_a_length_needs_a_sample_count(federation: Federation) -> None:
+    callback = joined(federation)
+
+    with pytest.raises(ConfigurationError, match="sample_count="):
+        trainer(callback).fit(seeded(), DataLoader(Endless(), batch_size=10))
+
+    callback.sample_count = 17
+    trainer(callback).fit(seeded(), DataLoader(Endless(), batch_size=10))
+    assert callback.last_round is not None
+    assert callback.last_round.sample_count == 17
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true", "bf16-mixed"])
+def test_other_precisions_send_float32(federation: Federation, precision: Any) -> None:
+    """The registered model stays float32, whatever the device computes in."""
+    callback = joined(federation)
+
+    trainer(callback, precision=precision).fit(seeded(lr=0.01), loader(digits_of(0)))
+
+    assert callback.last_round is not None
+    federation.server.wait_for_round(callback.last_round.round_id, timeout_s=30)
+    state = federation.global_state()
+    assert state["body.0.weight"].dtype == torch.float32
+    assert not torch.equal(state["body.0.weight"], seeded().state_dict()["body.0.weight"])
+    assert state["body.1.num_batches_tracked"].item() == 0
+
+
+def test_a_model_registered_in_half_precision_stays_so(federation: Federation) -> None:
+    callback = joined(federation, seeded().to(torch.bfloat16))
+
+    trainer(callback).fit(seeded(), loader(digits_of(0)))
+
+    assert callback.last_round is not None
+    federation.server.wait_for_round(callback.last_round.round_id, timeout_s=30)
+    assert federation.global_state()["body.0.weight"].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("strategy", [FedAvg(), FedProx(0.1)])
+def test_strategies_without_a_personal_model_say_so(federation: Federation, strategy: Any) -> None:
+    callback = joined(federation)
+    callback.strategy = strategy
+
+    trainer(callback).fit(seeded(), loader(digits_of(0)))
+
+    with pytest.raises(FederationError, match="no personal model"):
+        callback.personal_module()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"when_unassigned": "wait"}, "train_locally"),
+        ({"sample_count": 0}, "sample_count"),
+        ({"strategy": "ditto"}, "FedAvg"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        FederatedCallback(None, model="digits", **arguments)
+
+
+def test_buffers_can_stay_on_the_device(federation: Federation) -> None:
+    """With ``buffers="local"`` normalization statistics are neither sent nor replaced by the next round's."""
+    callback = joined(federation, num_rounds=2)
+    callback.strategy = FedAvg(buffers="local")
+    module, watcher = seeded(), Watcher()
+
+    trainer(callback).fit(module, loader(digits_of(0)))
+    mine = module.body[1].running_mean.clone()
+    trainer(callback, watcher).fit(seeded(), loader(digits_of(0)))
+
+    assert torch.equal(watcher.arrays["body.1.running_mean"], mine)
+    assert not federation.global_state()["body.1.running_mean"].any()
+
+
+def test_two_layers_with_like_names_are_told_apart(federation: Federation) -> None:
+    """A head ``bn1`` does not take ``bn10``."""
+
+    class Net(DigitsNet):
+        def __init__(self, **arguments: Any) -> None:
+            super().__init__(**arguments)
+            self.bn1, self.bn10 = nn.BatchNorm1d(64), nn.BatchNorm1d(64)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(self.bn10(self.bn1(images)))
+
+    callback = joined(federation, seeded(Net))
+    callback.strategy = FedPer(["bn1"])
+
+    trainer(callback).fit(seeded(Net), loader(digits_of(0)))
+
+    assert callback.last_round is not None
+    federation.server.wait_for_round(callback.last_round.round_id, timeout_s=30)
+    state = federation.global_state()
+    assert torch.equal(state["bn1.weight"], torch.ones(64))
+    assert not torch.equal(state["bn10.weight"], torch.ones(64))
+
+
+def test_the_personal_model_can_be_used_like_any_module(federation: Federation) -> None:
+    callback = joined(federation)
+    callback.strategy = Ditto(lambda_ditto=0.1)
+    module = seeded()
+
+    trainer(callback).fit(module, loader(digits_of(0)), loader(digits_of(0)))
+
+    assert callback.last_round is not None
+    (measured,) = trainer().validate(callback.personal_module(), loader(digits_of(0)), verbose=False)
+    assert measured["val_loss"] == pytest.approx(callback.last_round.personal_metrics["val_loss"])
+    assert callback.personal_module() is not module
