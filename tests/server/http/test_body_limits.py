@@ -55,9 +55,7 @@ def test_a_body_that_does_not_say_how_long_it_is_is_counted(operator: httpx.Clie
 def test_a_body_just_within_the_limit_is_read(operator: httpx.Client) -> None:
     body = b'{"name": "a", "description": "' + b"x" * 1_000 + b'"}'
 
-    answer = operator.post(
-        "/models", content=body.ljust(2_000), headers={"Content-Type": "application/json"}
-    )
+    answer = operator.post("/models", content=body.ljust(2_000), headers={"Content-Type": "application/json"})
 
     assert answer.status_code == 201
 
