@@ -40,7 +40,7 @@ class Federation:
             base_url=self.server.url,
             org_id=self.org_id,
             device_identifier=device,
-            token_storage="memory",  # noqa: S106 - a kind of store
+            token_storage="memory",
         )
         auth.bootstrap_sync(
             bootstrap_bearer_token=self.server.create_bootstrap_token(
