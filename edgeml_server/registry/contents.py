@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,6 @@ from edgeml_server.errors import InvalidContentError, UnsupportedFormatError
 from edgeml_server.registry.rules import looks_like, opaque_format
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from edgeml_server.blobs import BlobStore, StoredBlob
 
 __all__ = ["Contents", "layout_of_file", "to_torch_saved", "understand"]
@@ -63,11 +60,10 @@ def layout_of_file(store: BlobStore, digest: str) -> Layout:
     Raises:
         InvalidContentError: It is malformed, truncated or empty of arrays.
     """
-    with _mapped(store, digest) as data:
-        try:
-            layout = Layout.from_safetensors_header(data)
-        except InvalidModelError as exc:
-            raise InvalidContentError(f"the file is not a good safetensors model: {exc}") from exc
+    try:
+        layout = Layout.from_safetensors_header(_mapped(store, digest))
+    except InvalidModelError as exc:
+        raise InvalidContentError(f"the file is not a good safetensors model: {exc}") from exc
     if not len(layout):
         raise InvalidContentError("the model has no arrays; save model.state_dict()")
     return layout
@@ -102,11 +98,12 @@ def _from_torch_saved(store: BlobStore, blob: StoredBlob, *, max_bytes: int) -> 
         raise InvalidContentError(str(exc)) from exc
 
 
-@contextmanager
-def _mapped(store: BlobStore, digest: str) -> Generator[memoryview]:
+def _mapped(store: BlobStore, digest: str) -> memoryview:
+    """Return the file's bytes without reading them; the mapping ends with the last reference to it.
+
+    It is not closed by hand: a refusal still refers to it through its traceback, and Python then refuses too.
+    """
+    if store.size(digest) == 0:  # nothing to map
+        return memoryview(b"")
     with store.open(digest) as file:
-        if store.size(digest) == 0:  # nothing to map
-            yield memoryview(b"")
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
-            yield view
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
