@@ -160,6 +160,7 @@ class DeviceRound:
             NormExceededError: ``norm_validation`` refused it.
             InvalidUpdateError: ``sample_count`` is below 1.
             FilterConfigError: A filter of ``filters`` is wrong.
+            ConfigurationError: The outbox cannot be written.
             RoundClosedError, StaleBaseError, ConflictError, UnprocessableError: It was refused for good.
             ConnectionFailedError: No answer came; the update is kept and :meth:`FederatedClient.flush_outbox`
                 sends it.
@@ -181,8 +182,9 @@ class DeviceRound:
             filters=tuple(entry.for_upload() for entry in filtered.audit_trail),
         )
         data = encode_update(header, filtered.delta)
+        stored = self._sender.store(data)
         self._progress = self._progress.advance(RoundStep.TRAINED)
-        receipt, num_bytes = self._sender.submit(data, announced=self.config.capabilities)
+        receipt, num_bytes = self._sender.send(stored, data, announced=self.config.capabilities)
         self.num_bytes_sent += num_bytes
         self._progress = self._progress.advance(RoundStep.SUBMITTED)
         return receipt

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import platform as host
 import random
 import secrets
-import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
-
-import platformdirs
+from typing import Any, Self
 
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client._transport.paths import endpoint
-from edgeml_client._version import __version__
 from edgeml_client.clock import Clock, SystemClock
 from edgeml_client.config import resolve_config
 from edgeml_client.errors import (
     ConfigurationError,
-    ConnectionFailedError,
     InvalidResponseError,
-    ServerFailedError,
     WaitTimeoutError,
 )
 from edgeml_client.resources.capabilities import Capabilities
@@ -32,14 +24,13 @@ from edgeml_client.resources.device_round import DeviceRound, assignment_from
 from edgeml_client.resources.model_downloads import ModelDownloads, ModelFormat
 from edgeml_client.resources.participation import RoundFormat, participate
 from edgeml_client.resources.personal_models import PersonalModels
+from edgeml_client.resources.registered_device import RegisteredDevice
 from edgeml_client.resources.round_calls import RoundCalls
-from edgeml_client.resources.update_sender import FlushReport, UpdateSender
+from edgeml_client.resources.update_sender import FlushReport
 from edgeml_client.rounds.ditto import DittoResult, train_ditto
 from edgeml_client.rounds.fedper import train_fedper
 from edgeml_client.rounds.local_training import LocalTrainFn
 from edgeml_client.schemas import (
-    Device,
-    DeviceRegistration,
     PersonalModel,
     Record,
     RoundAssignment,
@@ -48,12 +39,8 @@ from edgeml_client.schemas import (
 )
 from edgeml_client.updates.arrays import State
 from edgeml_client.updates.model_file import GlobalModel
-from edgeml_client.updates.outbox import Outbox, path_segment
 
 __all__ = ["FederatedClient"]
-
-_LOG = logging.getLogger(__name__)
-_APP_NAME: Final = "edgeml"
 
 
 class FederatedClient:
@@ -109,9 +96,6 @@ class FederatedClient:
         self.org_id = config.org_id
         self.platform = config.platform
         self.device_identifier = config.device_identifier or f"client-{uuid.uuid4().hex[:10]}"
-        self._state_dir = None if state_dir is None else Path(state_dir)
-        self._device_id: str | None = None
-        self._registering = threading.Lock()
         self._transport = HttpTransport(
             api_base=config.api_base,
             auth_token_provider=auth_token_provider,
@@ -121,6 +105,14 @@ class FederatedClient:
             clock=clock,
         )
         self._capabilities = Capabilities(self._transport)
+        self._device = RegisteredDevice(
+            self._transport,
+            capabilities=self._capabilities,
+            org_id=self.org_id,
+            identifier=self.device_identifier,
+            platform=self.platform,
+            state_dir=None if state_dir is None else Path(state_dir),
+        )
         self._models = ModelDownloads(self._transport, org_id=config.org_id, capabilities=self._capabilities)
         self._personal = PersonalModels(self._transport, capabilities=self._capabilities)
         self._rounds = RoundCalls(
@@ -162,7 +154,7 @@ class FederatedClient:
     @property
     def device_id(self) -> str | None:
         """This device as the control plane knows it; ``None`` before :meth:`register`."""
-        return self._device_id
+        return self._device.known_id
 
     @property
     def device_dir(self) -> Path:
@@ -170,7 +162,7 @@ class FederatedClient:
 
         It is named after the device's id, so that several devices, or control planes, never share one.
         """
-        return self._device_dir(self.register())
+        return self._device.folder()
 
     @property
     def num_bytes_sent(self) -> int:
@@ -191,24 +183,7 @@ class FederatedClient:
         Args:
             feature_schema: The names of the input features, if the control plane should know them.
         """
-        with self._registering:
-            if self._device_id is None:
-                self._device_id = self._register(feature_schema)
-                self._flush_quietly(self._device_id)
-            return self._device_id
-
-    def _register(self, feature_schema: Sequence[str] | None) -> str:
-        body = DeviceRegistration(
-            device_identifier=self.device_identifier,
-            org_id=self.org_id,
-            platform=self.platform,
-            os_version=host.platform(terse=True),
-            sdk_version=__version__,
-            metadata={"client": "edgeml-lightning"},
-            capabilities={"training": True},
-            feature_schema=None if feature_schema is None else tuple(feature_schema),
-        )
-        return self._transport.call("POST", "/devices/register", Device, body=body).id
+        return self._device.register(feature_schema)
 
     # --- rounds ----------------------------------------------------------------------------------
 
@@ -264,7 +239,7 @@ class FederatedClient:
             device_id=device_id,
             calls=self._rounds,
             models=self._models,
-            sender=self._sender(device_id),
+            sender=self._device.sender(),
         )
 
     def participate_in_round(
@@ -301,7 +276,7 @@ class FederatedClient:
             ConnectionFailedError: No answer came; the updates keep waiting.
             RequestRefusedError: The control plane is overloaded, or does not accept the token.
         """
-        return self._sender(self.register()).flush()
+        return self._device.sender().flush()
 
     # --- models ----------------------------------------------------------------------------------
 
@@ -375,22 +350,3 @@ class FederatedClient:
     def _version_of(self, model: str, version: str | None) -> tuple[str, str]:
         model_id = self._models.resolve_id(model)
         return model_id, version or self._models.latest_version(model_id)
-
-    def _sender(self, device_id: str) -> UpdateSender:
-        outbox = Outbox(self._device_dir(device_id) / "outbox")
-        return UpdateSender(self._transport, outbox=outbox, capabilities=self._capabilities)
-
-    def _device_dir(self, device_id: str) -> Path:
-        if self._state_dir is not None:
-            return self._state_dir / path_segment(device_id)
-        base = Path(platformdirs.user_state_dir(_APP_NAME, appauthor=False))
-        return base / path_segment(self.org_id) / path_segment(device_id)
-
-    def _flush_quietly(self, device_id: str) -> None:
-        try:
-            report = self._sender(device_id).flush()
-        except (ConnectionFailedError, ServerFailedError) as exc:
-            _LOG.warning("updates of an earlier run keep waiting: %s", exc)
-            return
-        if report.receipts:
-            _LOG.info("sent %d update(s) of an earlier run", len(report.receipts))

@@ -69,10 +69,21 @@ class UpdateSender:
         self._outbox = outbox
         self._capabilities = capabilities
 
-    def submit(self, data: bytes, *, announced: tuple[str, ...] = ()) -> tuple[UpdateReceipt, int]:
-        """Store an update file, send it, and return the receipt and the bytes of the request.
+    def store(self, data: bytes) -> PendingUpdate:
+        """Put an update file into the outbox; from here on it will be sent, sooner or later.
+
+        Raises:
+            ConfigurationError: The folder of the outbox cannot be written.
+        """
+        return self._outbox.put(data)
+
+    def send(
+        self, update: PendingUpdate, data: bytes, *, announced: tuple[str, ...] = ()
+    ) -> tuple[UpdateReceipt, int]:
+        """Send a stored update, and return the receipt and the bytes of the request.
 
         Args:
+            update: What :meth:`store` returned.
             data: The update file.
             announced: Capabilities that the round's config names.
 
@@ -80,7 +91,6 @@ class UpdateSender:
             RequestRefusedError: It was refused; for good means it lies in ``rejected/`` now.
             ConnectionFailedError: No answer came; the update waits in the outbox.
         """
-        update = self._outbox.put(data)
         try:
             with self._outbox.sending(timeout_s=_SEND_PATIENCE_S):
                 return self._send(update, data, announced=announced)

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from edgeml_client.errors import InvalidUpdateError, OutboxBusyError
+from edgeml_client.errors import ConfigurationError, InvalidUpdateError, OutboxBusyError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.update_file import read_update_header
 
@@ -85,12 +85,19 @@ class Outbox:
         Raises:
             InvalidUpdateError: ``data`` is no update file.
             OutboxBusyError: Another process holds the folder for more than a minute.
+            ConfigurationError: The folder cannot be written, or the disk is full.
         """
         header = read_update_header(data)
         path = self.folder / f"{path_segment(header.round_id)}{_SUFFIX}"
-        self._make_folder()
-        with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
-            _write_durably(path, data)
+        try:
+            self._make_folder()
+            with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
+                _write_durably(path, data)
+        except OSError as exc:
+            raise ConfigurationError(
+                f"the update cannot be stored in {self.folder}: {exc.strerror or exc}; make room, or pass a "
+                "writable folder as state_dir"
+            ) from exc
         return PendingUpdate(path, header, len(data), hashlib.sha256(data).digest())
 
     def pending(self) -> tuple[PendingUpdate, ...]:

@@ -318,6 +318,21 @@ def test_a_lost_network_costs_no_training(plane: ScriptedPlane, client: Federate
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
 
 
+def test_a_disk_that_cannot_be_written_leaves_the_round_open(
+    plane: ScriptedPlane, client: FederatedClient
+) -> None:
+    taking_part = client.join_round("r-1")
+    taking_part.download()
+    client.device_dir.parent.mkdir(exist_ok=True)
+    client.device_dir.write_text("a file where the folder should be")
+
+    with pytest.raises(ConfigurationError, match="writable folder as state_dir"):
+        taking_part.submit(DELTA, sample_count=1)
+
+    client.device_dir.unlink()
+    assert taking_part.submit(DELTA, sample_count=1).status == "accepted"
+
+
 def test_the_next_start_sends_what_waits(
     plane: ScriptedPlane, client: FederatedClient, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from edgeml_client.errors import (
     InvalidResponseError,
     NotFoundError,
     RoundStateError,
+    ServerFailedError,
     WaitTimeoutError,
 )
 from edgeml_client.resources.personal_models import personal_state
@@ -275,6 +276,24 @@ def test_by_default_that_folder_is_in_the_users_state(
 
     with FederatedClient(lambda: "token", "clinic/a", plane.server.api_base) as client:
         assert client.device_dir.parts[-2:] == ("clinic%2Fa", "dev-1")
+
+
+def test_a_control_plane_that_fails_is_not_taken_for_an_old_one(
+    plane: ScriptedPlane, client: FederatedClient
+) -> None:
+    plane.server.on("GET", "/health", Reply.of_json({"detail": "starting"}, status=503))
+
+    with pytest.raises(ServerFailedError, match="starting"):
+        client.pull_global_model("digits", version="3")
+
+
+def test_an_html_page_in_place_of_health_announces_nothing(
+    plane: ScriptedPlane, client: FederatedClient
+) -> None:
+    plane.announce()
+    plane.server.on("GET", "/health", Reply(body=b"<html>"))
+
+    assert client.pull_global_model("digits", version="3").data == encode_model(STATE)
 
 
 def test_bytes_are_counted(plane: ScriptedPlane, client: FederatedClient) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeml_client.errors import InvalidUpdateError, OutboxBusyError
+from edgeml_client.errors import ConfigurationError, InvalidUpdateError, OutboxBusyError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import encode_update
 from edgeml_client.updates.outbox import Outbox, path_segment
@@ -131,7 +131,7 @@ def test_a_failed_write_leaves_the_older_update_and_no_other_file(tmp_path: Path
     blocked = tmp_path / "r-2.update"
     blocked.mkdir()
 
-    with pytest.raises(OSError, match="r-2"):
+    with pytest.raises(ConfigurationError, match=r"cannot be stored in .* writable folder as state_dir"):
         outbox.put(_update("r-2"))
 
     assert list(tmp_path.glob("*.tmp")) == []
