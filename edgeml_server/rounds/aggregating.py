@@ -69,6 +69,9 @@ class RoundAggregation:
                 record, f"aggregation did not succeed in {MAX_ATTEMPTS} tries; the server's log says why"
             )
             return
+        self._aggregate_and_settle(record, should_stop=should_stop)
+
+    def _aggregate_and_settle(self, record: RoundRecord, *, should_stop: Callable[[], bool]) -> None:
         try:
             self._aggregate(record, should_stop)
         except _StoppedError:
