@@ -1,0 +1,66 @@
+"""What cannot be exact is refused before training, with what to do instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import pytest
+import pytorch_lightning
+from torch.utils.data import DataLoader, SubsetRandomSampler
+
+from edgeml_client.errors import ConfigurationError
+from edgeml_lightning import FederatedCallback
+from edgeml_lightning.callbacks.requirements import require_lightning
+from edgeml_lightning.callbacks.sample_count import count_samples
+from edgeml_lightning.errors import UnsupportedTrainingError
+from tests.lightning.federation import DigitsNet, digits_of, loader, trainer
+
+
+def test_several_devices_are_refused_for_now() -> None:
+    running = trainer(FederatedCallback(None, model="digits"), strategy="ddp", devices=1)
+
+    with pytest.raises(UnsupportedTrainingError, match=r"DDPStrategy: pass L.Trainer\(devices=1"):
+        running.callbacks[0].setup(running, DigitsNet(), "fit")  # type: ignore[attr-defined]
+
+
+def test_the_older_lightning_package_is_named() -> None:
+    """Its classes have the same names, and are others."""
+    old = pytorch_lightning.Trainer(logger=False, accelerator="cpu")
+
+    with pytest.raises(ConfigurationError, match=r"import lightning as L"):
+        FederatedCallback(None, model="digits").setup(old, DigitsNet(), "fit")  # type: ignore[arg-type]
+
+
+def test_anything_else_is_named_too() -> None:
+    with pytest.raises(ConfigurationError, match="a lightning LightningModule is needed, not int"):
+        require_lightning(3, kind=L.LightningModule)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "max_batches", "expected"),
+    [
+        ({}, float("inf"), 40),
+        ({"batch_size": 16, "drop_last": True}, float("inf"), 40),
+        ({"batch_size": 8}, 2, 16),
+        ({"batch_size": 8}, 99, 40),
+        ({"batch_size": None}, 2, 40),
+        ({"sampler": SubsetRandomSampler([1, 2, 3])}, float("inf"), 3),
+    ],
+    ids=["all", "incomplete batches", "limited", "limited beyond", "no batches", "a subset"],
+)
+def test_samples_are_those_an_epoch_draws_from(
+    arguments: dict[str, Any], max_batches: float, expected: int
+) -> None:
+    assert count_samples(DataLoader(digits_of(0), **arguments), max_batches=max_batches) == expected
+
+
+@pytest.mark.parametrize("loaders", [[loader(digits_of(0))], {"a": loader(digits_of(0))}, None])
+def test_several_loaders_need_a_sample_count(loaders: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"sample_count=\.\.\."):
+        count_samples(loaders)
+
+
+def test_no_samples_are_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="no training samples"):
+        count_samples(DataLoader(digits_of(0), sampler=SubsetRandomSampler([])))
