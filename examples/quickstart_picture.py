@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -90,15 +90,18 @@ def _draw_rounds(axes: Axes, curves: Sequence[Curve], looks: Sequence[_Look]) ->
 
 def _draw_devices(axes: Axes, curves: Sequence[Curve], looks: Sequence[_Look]) -> None:
     places = range(len(curves))
+    spots = [_side_by_side(curve.devices[-1]) for curve in curves]
     for device in curves[0].devices[-1]:
-        heights = [curve.devices[-1].get(device, float("nan")) for curve in curves]
-        axes.plot(places, heights, color="#bbbbbb", linewidth=0.8, zorder=1)
+        across = [place + spots[place][device] for place in places if device in spots[place]]
+        up = [curve.devices[-1][device] for curve in curves if device in curve.devices[-1]]
+        axes.plot(across, up, color="#bbbbbb", linewidth=0.8, zorder=1)
     for place, curve, look in zip(places, curves, looks, strict=True):
-        figures = list(curve.devices[-1].values())
-        axes.scatter(
-            [place] * len(figures), figures, s=34, color=look.colour, marker=look.marker, alpha=0.65, zorder=2
+        final = curve.devices[-1]
+        across = [place + spots[place][device] for device in final]
+        axes.scatter(across, list(final.values()), s=34, color=look.colour, marker=look.marker, zorder=3)
+        axes.hlines(
+            curve.mean[-1], place - 0.22, place + 0.22, color=look.colour, linewidth=3, alpha=0.55, zorder=2
         )
-        axes.hlines(curve.mean[-1], place - 0.22, place + 0.22, color=look.colour, linewidth=3, zorder=3)
         note = f"{100 * curve.mean[-1]:.1f}% ± {100 * curve.spread[-1]:.1f}"
         axes.annotate(note, (place, 0.02), ha="center", fontweight="bold")
     axes.set_title("Each device after the last round", color=GREY)
@@ -108,3 +111,15 @@ def _draw_devices(axes: Axes, curves: Sequence[Curve], looks: Sequence[_Look]) -
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def _side_by_side(figures: Mapping[str, float]) -> dict[str, float]:
+    """Return how far to move each point aside, so that devices with equal figures do not hide each other."""
+    groups: dict[float, list[str]] = {}
+    for device, figure in figures.items():
+        groups.setdefault(round(figure, 2), []).append(device)
+    return {
+        device: 0.07 * (number - (len(group) - 1) / 2)
+        for group in groups.values()
+        for number, device in enumerate(group)
+    }

@@ -110,6 +110,16 @@ def clinic(plane: EmbeddedServer, tmp_path: Path) -> Iterator[Clinic]:
 
 
 @pytest.fixture
+def line_class() -> type[Line]:
+    return Line
+
+
+@pytest.fixture
+def points_class() -> type[Points]:
+    return Points
+
+
+@pytest.fixture
 def line() -> Line:
     with seeded(1):
         return Line()
