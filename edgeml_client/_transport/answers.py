@@ -20,6 +20,8 @@ T = TypeVar("T")
 SHOWN_CHARACTERS: Final = 200
 _TAG: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
+_LONG_SEGMENT: Final = re.compile(r"(?<=/)[^/]{80,}")
+
 _HINTS: Final[dict[int, str]] = {
     HTTPStatus.UNAUTHORIZED: "the token is missing, wrong, expired or revoked: enrol the device again",
     HTTPStatus.FORBIDDEN: "the token does not allow this: use one with the scope this call needs",
@@ -45,8 +47,12 @@ class Answer:
 
 
 def shown_url(url: httpx.URL) -> str:
-    """Return ``url`` without credentials, query and fragment, which may hold secrets."""
-    return str(url.copy_with(username=None, password=None, query=None, fragment=None))
+    """Return ``url`` without what may be secret: credentials, query, fragment, and very long path segments.
+
+    The links that servers sign carry their signature in one of these places.
+    """
+    plain = str(url.copy_with(username=None, password=None, query=None, fragment=None))
+    return _LONG_SEGMENT.sub("...", plain)
 
 
 def read_answer(response: httpx.Response, *, max_bytes: int) -> Answer:

@@ -6,8 +6,8 @@ import io
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
@@ -19,7 +19,7 @@ from pydantic import JsonValue, TypeAdapter
 from edgeml_client._transport.answers import Answer, parse_answer, read_answer, refused, shown_url
 from edgeml_client._transport.bodies import Body, BytesBody, FileBody, json_body
 from edgeml_client._transport.downloads import Download, Downloading
-from edgeml_client._transport.pool import ConnectionPool
+from edgeml_client._transport.pool import ConnectionPool, discreetly
 from edgeml_client._transport.retry import RETRYABLE_STATUSES, BackOff, TransientAnswerError, retry_after_s
 from edgeml_client._transport.tokens import BearerTokens
 from edgeml_client.clock import Clock, SystemClock
@@ -254,14 +254,15 @@ class HttpTransport:
         with self._opened(request, other) as response:
             return self._taken(response, read)
 
-    def _opened(self, request: _Request, token: str | None) -> AbstractContextManager[httpx.Response]:
+    @contextmanager
+    def _opened(self, request: _Request, token: str | None) -> Generator[httpx.Response]:
         headers = dict(request.headers)
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         if request.body is not None:
             headers.setdefault("Content-Type", request.body.content_type)
             headers["Content-Length"] = str(request.body.num_bytes)
-        return self._pool.client().stream(
+        sent = self._pool.client().stream(
             request.method,
             request.url,
             params=request.params or None,
@@ -271,6 +272,8 @@ class HttpTransport:
             # httpx drops the token when a redirect leaves the origin; a body must not leave it either.
             follow_redirects=request.method == "GET",
         )
+        with discreetly(), sent as response:
+            yield response
 
     def _counted(self, body: Body) -> Iterator[bytes]:
         for chunk in body.chunks():

@@ -13,6 +13,7 @@ from edgeml_client.errors import (
     ConfigurationError,
     ConnectionFailedError,
     InvalidResponseError,
+    NotFoundError,
     RequestRefusedError,
     ServerFailedError,
     UnauthorizedError,
@@ -333,6 +334,21 @@ def test_no_secret_gets_into_logs_or_messages(
     everything = caplog.text + str(failed.value) + repr(failed.value) + repr(transport)
     assert "the-token" not in everything
     assert "the-refresh-token" not in everything
+
+
+def test_signed_links_do_not_get_into_logs_or_messages(
+    server: ScriptedServer, transport: HttpTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    signature = "s" * 100
+
+    for link in (f"/files/{signature}", f"/files/x?signature={signature}"):
+        with pytest.raises(NotFoundError) as absent:
+            transport.download(server.api_base + link)
+        assert signature not in str(absent.value)
+
+    assert "/files/..." in caplog.text
+    assert signature not in caplog.text
 
 
 def test_schemas_with_secrets_do_not_print_them() -> None:
