@@ -8,7 +8,6 @@ import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
@@ -20,6 +19,7 @@ from edgeml_client._transport.answers import Answer, parse_answer, read_answer, 
 from edgeml_client._transport.bodies import Body, BytesBody, FileBody, json_body
 from edgeml_client._transport.downloads import Download, Downloading
 from edgeml_client._transport.pool import ConnectionPool, discreetly
+from edgeml_client._transport.requests import QueryValue, WireRequest, origin_of, parsed_address, present
 from edgeml_client._transport.retry import RETRYABLE_STATUSES, BackOff, TransientAnswerError, retry_after_s
 from edgeml_client._transport.tokens import BearerTokens
 from edgeml_client.clock import Clock, SystemClock
@@ -29,7 +29,6 @@ from edgeml_client.schemas import WireBody
 __all__ = ["Download", "HttpTransport", "QueryValue"]
 
 T = TypeVar("T")
-QueryValue = str | int | float | bool | None
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +39,6 @@ MAX_REFUSAL_BYTES: Final = 64 * 1024
 CONNECT_TIMEOUT_S: Final = 10.0
 _NEEDS_KEY: Final = frozenset({"POST", "PATCH"})
 _UNAUTHORIZED, _NOT_MODIFIED, _REDIRECT, _REFUSED = 401, 304, 300, 400
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Request:
-    """One request, as it will be sent by every try."""
-
-    method: str
-    url: httpx.URL
-    params: dict[str, str | int | float | bool]
-    timeout_s: float
-    body: Body | None = None
-    authorized: bool = True
-    headers: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class HttpTransport:
@@ -87,7 +73,7 @@ class HttpTransport:
             if not seconds > 0:
                 raise ConfigurationError(f"{name} must be a positive number of seconds, not {seconds}")
         self.api_base = api_base.rstrip("/")
-        self._base = _parsed(self.api_base)
+        self._base = parsed_address(self.api_base)
         self._tokens = BearerTokens(auth_token_provider)
         self._timeout_s = timeout
         self._download_timeout_s = download_timeout
@@ -157,10 +143,10 @@ class HttpTransport:
         sent = {"Accept": "application/json", **(headers or {})}
         if idempotency_key is not None:
             sent["Idempotency-Key"] = idempotency_key
-        request = _Request(
+        request = WireRequest(
             method=method,
             url=self._url(path),
-            params=_present(params),
+            params=present(params),
             timeout_s=timeout or (self._timeout_s if content is None else self._download_timeout_s),
             body=wire,
             headers=sent,
@@ -200,13 +186,13 @@ class HttpTransport:
             back_off=back_off,
         )
 
-        def next_request() -> _Request:
-            return _Request(
+        def next_request() -> WireRequest:
+            return WireRequest(
                 method="GET",
                 url=url,
-                params=_present(params),
+                params=present(params),
                 timeout_s=self._download_timeout_s,
-                authorized=_origin(url) == _origin(self._base),
+                authorized=origin_of(url) == origin_of(self._base),
                 headers=state.headers(),
             )
 
@@ -214,11 +200,11 @@ class HttpTransport:
 
     def _url(self, path: str) -> httpx.URL:
         if path.startswith(("http://", "https://")):
-            return _parsed(path)
-        return _parsed(self.api_base + path)
+            return parsed_address(path)
+        return parsed_address(self.api_base + path)
 
     def _perform(
-        self, request: Callable[[], _Request], read: Callable[[httpx.Response], T], back_off: BackOff
+        self, request: Callable[[], WireRequest], read: Callable[[httpx.Response], T], back_off: BackOff
     ) -> T:
         """Try until ``read`` has an answer, or it is clear that it will have none."""
         try:
@@ -241,7 +227,7 @@ class HttpTransport:
             "check the address (EDGEML_API_BASE), the network and that the control plane runs, then try again"
         )
 
-    def _try(self, request: _Request, read: Callable[[httpx.Response], T]) -> T:
+    def _try(self, request: WireRequest, read: Callable[[httpx.Response], T]) -> T:
         """Send once; and once more with another token if this one is refused."""
         token = self._tokens.current() if request.authorized else None
         with self._opened(request, token) as response:
@@ -255,7 +241,7 @@ class HttpTransport:
             return self._taken(response, read)
 
     @contextmanager
-    def _opened(self, request: _Request, token: str | None) -> Generator[httpx.Response]:
+    def _opened(self, request: WireRequest, token: str | None) -> Generator[httpx.Response]:
         headers = dict(request.headers)
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -312,21 +298,3 @@ def _read_whole(response: httpx.Response) -> Answer:
             f"{answer.method} {answer.url} answered more than {MAX_ANSWER_BYTES} bytes"
         )
     return answer
-
-
-def _present(params: Mapping[str, QueryValue] | None) -> dict[str, str | int | float | bool]:
-    return {name: value for name, value in (params or {}).items() if value is not None}
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
-
-
-def _parsed(address: str) -> httpx.URL:
-    try:
-        url = httpx.URL(address)
-    except httpx.InvalidURL as exc:
-        raise ConfigurationError(f"{address!r} is not an address: {exc}") from exc
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigurationError(f"{address!r} is not an http:// or https:// address")
-    return url
