@@ -75,7 +75,8 @@ Script = Reply | Callable[[Exchange], Reply]
 class ScriptedServer:
     """Answers each address from a script: the replies in order, the last one for ever.
 
-    Requests to an address without a script get 404. Every request is kept in :attr:`exchanges`.
+    Requests to an address without a script get 404, and 500 where the script raises. Every request is kept
+    in :attr:`exchanges`.
 
     Example:
         >>> with ScriptedServer() as server:
@@ -121,7 +122,12 @@ class ScriptedServer:
             step = script.pop(0) if len(script) > 1 else (script[0] if script else None)
         if step is None:
             return Reply.of_json({"detail": "no script for this address"}, status=404)
-        return step if isinstance(step, Reply) else step(exchange)
+        if isinstance(step, Reply):
+            return step
+        try:
+            return step(exchange)
+        except Exception as exc:  # noqa: BLE001 - a test that is wrong must be able to see how
+            return Reply.of_json({"detail": f"the script of this address raised {exc!r}"}, status=500)
 
     def wait(self, event: threading.Event) -> bool:
         """Return whether ``event`` was set before the server closed."""

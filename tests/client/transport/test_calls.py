@@ -444,3 +444,10 @@ def test_no_proxy_stands_before_loopback(
     server.on("GET", "/x", Reply())
 
     assert transport.call("GET", "/x", Record) == Record()
+
+
+def test_a_script_that_raises_is_seen_by_the_test(server: ScriptedServer, transport: HttpTransport) -> None:
+    server.on("GET", "/x", lambda exchange: Reply.of_json(exchange.json))
+
+    with pytest.raises(ServerFailedError, match="JSONDecodeError"):
+        transport.call("GET", "/x", Record)
