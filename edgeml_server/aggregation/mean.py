@@ -73,7 +73,10 @@ class RunningMean:
             total = self._sums[name]
             if array.shape != self._shapes[name]:
                 raise ValueError(f"array {name!r} has shape {array.shape}, expected {self._shapes[name]}")
-            self._add_scaled(total, array.reshape(-1), factor)
+            with np.errstate(
+                over="ignore", invalid="ignore"
+            ):  # whoever uses the mean checks that it is finite
+                self._add_scaled(total, array.reshape(-1), factor)
             self._num_samples[name] += num_samples
         self._num_updates += 1
 

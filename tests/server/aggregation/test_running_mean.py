@@ -144,7 +144,7 @@ def test_the_median_bound_ignores_a_minority_of_giants() -> None:
         median_bound([])
 
 
-@given(st.floats(0, 1e30), st.floats(0, 1e30))
+@given(st.floats(1e-30, 1e30), st.just(0.0) | st.floats(1e-30, 1e30))
 def test_a_scaled_norm_never_exceeds_its_bound(norm: float, bound: float) -> None:
     scale = scale_within(norm, bound=bound)
 

@@ -25,7 +25,7 @@ from tests.server.rounds.fleet import Fleet, fleet_on
 def interrupted(
     database_url: str, tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[str, str]:
-    """A round whose updates all arrived in a process that died before it aggregated: its organization and id."""
+    """Organization and id of a round whose process died when all updates were there."""
     with monkeypatch.context() as patched:
         patched.setattr(RoundAggregation, "run", lambda *_args, **_kwargs: None)
         with (
@@ -196,7 +196,7 @@ def test_a_keeper_that_meets_an_error_lives_on(
 
 
 def test_one_process_hears_of_rounds_that_another_one_opened(database_url: str, tmp_path: Path) -> None:
-    """Two control planes on one database, as two workers: a device waits at one, the round opens at the other."""
+    """Two control planes on one database, as two workers: a device waits at one of them."""
     with (
         EmbeddedServer(tmp_path / "data", database_url=database_url) as first,
         fleet_on(first) as fleet,
