@@ -73,12 +73,13 @@ def sparsify_(values: Float32Array, *, num_kept: int) -> None:
     """Set all but the ``num_kept`` largest magnitudes of a flat array to zero; the first of equals stay."""
     if num_kept >= values.size:
         return
-    magnitudes = np.abs(values)
+    # The bits of non-negative floats sort as the floats do, and NumPy partitions integers far faster.
+    magnitudes = np.abs(values).view(np.int32)
     threshold = np.partition(magnitudes, values.size - num_kept)[values.size - num_kept]
     kept = magnitudes > threshold
     tied = np.flatnonzero(magnitudes == threshold)
     kept[tied[: num_kept - int(np.count_nonzero(kept))]] = True
-    values[~kept] = 0.0
+    np.copyto(values, 0.0, where=~kept)
 
 
 def _checked_bits(value: int) -> int:

@@ -78,7 +78,7 @@ def resolve_kind(kind: ArrayKind) -> Literal["torch", "numpy"]:
     """Return ``kind``, with ``auto`` decided by whether the program has imported torch."""
     if kind != "auto":
         return kind
-    return "torch" if "torch" in sys.modules else "numpy"
+    return "torch" if sys.modules.get("torch") is not None else "numpy"
 
 
 def describe(name: str, value: object) -> ArraySpec:
