@@ -77,6 +77,7 @@ class AsyncFederatedClient:
     pull_model = in_thread(FederatedClient.pull_model)
     pull_global_model = in_thread(FederatedClient.pull_global_model)
     get_personalized_model = in_thread(FederatedClient.get_personalized_model)
+    get_personalized_state = in_thread(FederatedClient.get_personalized_state)
     upload_personalized_update = in_thread(FederatedClient.upload_personalized_update)
     train_ditto = in_thread(FederatedClient.train_ditto)
     train_fedper = in_thread(FederatedClient.train_fedper)

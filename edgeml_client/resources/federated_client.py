@@ -23,7 +23,7 @@ from edgeml_client.resources.capabilities import Capabilities
 from edgeml_client.resources.device_round import DeviceRound, assignment_from
 from edgeml_client.resources.model_downloads import ModelDownloads, ModelFormat
 from edgeml_client.resources.participation import RoundFormat, participate
-from edgeml_client.resources.personal_models import PersonalModels
+from edgeml_client.resources.personal_models import PersonalModels, personal_state
 from edgeml_client.resources.registered_device import RegisteredDevice
 from edgeml_client.resources.round_calls import RoundCalls
 from edgeml_client.resources.update_sender import FlushReport
@@ -37,7 +37,7 @@ from edgeml_client.schemas import (
     RoundStatus,
     UpdateReceipt,
 )
-from edgeml_client.updates.arrays import State
+from edgeml_client.updates.arrays import ArrayKind, State
 from edgeml_client.updates.model_file import GlobalModel
 
 __all__ = ["FederatedClient"]
@@ -305,6 +305,18 @@ class FederatedClient:
     def get_personalized_model(self) -> PersonalModel:
         """Return the personal model that the control plane keeps for this device."""
         return self._personal.get(self.register())
+
+    def get_personalized_state(self, arrays: ArrayKind = "auto") -> dict[str, Any]:
+        """Return the arrays of that personal model.
+
+        Args:
+            arrays: ``torch``, ``numpy``, or ``auto`` for torch tensors in a program that uses torch.
+
+        Raises:
+            NotFoundError: The control plane keeps none for this device.
+            InvalidResponseError: What came cannot be read.
+        """
+        return personal_state(self.get_personalized_model(), arrays=arrays)
 
     def upload_personalized_update(
         self, weights: State | bytes, metrics: Mapping[str, Any] | None = None

@@ -32,6 +32,7 @@ _SUFFIX: Final = ".update"
 _LONGEST_SEGMENT: Final = 120
 _MAX_REJECTED: Final = 16
 _WRITE_TIMEOUT_S: Final = 60.0
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def path_segment(name: str) -> str:
@@ -192,7 +193,7 @@ def _age_order(path: Path) -> tuple[int, str]:
 def _write_durably(path: Path, data: bytes) -> None:
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        with os.fdopen(os.open(temporary, _NEW_FILE, 0o600), "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

@@ -16,7 +16,6 @@ import torch
 
 from edgeml_client import DeviceAuthClient, FederatedClient
 from edgeml_client.errors import ConflictError, NotFoundError, RoundClosedError, RoundStateError
-from edgeml_client.resources.personal_models import personal_state
 from edgeml_client.updates.outbox import Outbox
 from edgeml_server import EmbeddedServer
 
@@ -173,7 +172,7 @@ def test_a_personal_model_is_kept_for_its_device_alone(server: EmbeddedServer, e
 
     client.upload_personalized_update({"w": torch.ones(2)}, {"acc": 0.5})
 
-    assert personal_state(client.get_personalized_model())["w"].tolist() == [1, 1]
+    assert client.get_personalized_state()["w"].tolist() == [1, 1]
     with pytest.raises(NotFoundError):
         other.get_personalized_model()
 

@@ -19,7 +19,6 @@ from edgeml_client.errors import (
     ServerFailedError,
     WaitTimeoutError,
 )
-from edgeml_client.resources.personal_models import personal_state
 from edgeml_client.testing import Reply
 from edgeml_client.updates import encode_model
 from edgeml_client.updates.torch_format import loads_state_dict
@@ -210,7 +209,7 @@ def test_a_personal_model_goes_up_and_comes_down(plane: ScriptedPlane, client: F
     assert sent["format"] == "safetensors"
 
     plane.server.on("GET", "/training/personalized/dev-1", Reply.of_json(sent | {"device_id": "dev-1"}))
-    assert personal_state(client.get_personalized_model(), arrays="numpy")["w"].tolist() == [1, 1]
+    assert client.get_personalized_state("numpy")["w"].tolist() == [1, 1]
 
 
 def test_an_old_control_plane_gets_the_torch_saved_form(
@@ -232,7 +231,7 @@ def test_an_old_control_plane_gets_the_torch_saved_form(
     plane.server.on(
         "GET", "/training/personalized/dev-1", Reply.of_json({"weights_data": first["weights_data"]})
     )
-    assert personal_state(client.get_personalized_model())["w"].tolist() == [1, 1]
+    assert client.get_personalized_state()["w"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +243,7 @@ def test_a_personal_model_that_cannot_be_read_says_so(
     plane.server.on("GET", "/training/personalized/dev-1", Reply.of_json(answer))
 
     with pytest.raises(InvalidResponseError, match="personal model"):
-        personal_state(client.get_personalized_model())
+        client.get_personalized_state()
 
 
 def test_a_personal_model_is_a_state_or_a_file(client: FederatedClient) -> None:
