@@ -92,8 +92,8 @@ class Downloading:
     def headers(self) -> dict[str, str]:
         """Return the headers of the next request: for the whole, or for what is still missing."""
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-        if self._num_bytes and self._etag and not self._etag.startswith("W/"):
-            return headers | {"Range": f"bytes={self._num_bytes}-", "If-Range": self._etag}
+        if self._num_bytes and self._resume_from:
+            return headers | {"Range": f"bytes={self._num_bytes}-", "If-Range": self._resume_from}
         if self._if_none_match:
             headers["If-None-Match"] = self._if_none_match
         return headers
@@ -121,6 +121,7 @@ class Downloading:
         self._num_bytes = 0
         self._sha256 = hashlib.sha256()
         self._etag: str | None = None
+        self._resume_from: str | None = None
         self._digest: str | None = None
 
     def _position(self, response: httpx.Response) -> int | None:
@@ -135,8 +136,12 @@ class Downloading:
         self._start_over()
         self._etag = response.headers.get("etag")
         self._digest = announced_digest(response.headers)
+        if "content-encoding" in response.headers:
+            return None  # what is stored here is decoded: positions in it mean nothing to the server
+        if self._etag and not self._etag.startswith("W/"):
+            self._resume_from = self._etag
         length = response.headers.get("content-length", "")
-        return int(length) if length.isdecimal() and "content-encoding" not in response.headers else None
+        return int(length) if length.isdecimal() else None
 
     def _append(self, chunk: bytes) -> None:
         self._file.write(chunk)

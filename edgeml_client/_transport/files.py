@@ -1,12 +1,11 @@
-"""Downloads to files that are there as a whole, or not at all."""
+"""Downloads to files."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgeml_client._durable import replacing
 from edgeml_client._transport.http import Download, HttpTransport, QueryValue
 
 __all__ = ["download_to_file"]
@@ -20,7 +19,7 @@ def download_to_file(
     params: Mapping[str, QueryValue] | None = None,
     max_bytes: int | None = None,
 ) -> Download:
-    """Put content into a file: download beside it, check, sync, then rename over it.
+    """Put content into a file, which is there as a whole or not at all.
 
     Args:
         transport: Used for the download.
@@ -34,17 +33,5 @@ def download_to_file(
         EdgeMLClientError: As in :meth:`HttpTransport.download`; what was at ``destination`` is still there.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=destination.parent, prefix=f".{destination.name[:100]}-", suffix=".part"
-    )
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            download = transport.download(path, params=params, max_bytes=max_bytes, into=file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(0o644)  # mkstemp made it readable by its owner alone
-        part.replace(destination)
-    finally:
-        part.unlink(missing_ok=True)
-    return download
+    with replacing(destination, mode=0o666) as file:  # less what the user's umask takes away
+        return transport.download(path, params=params, max_bytes=max_bytes, into=file)

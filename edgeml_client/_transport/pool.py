@@ -67,6 +67,7 @@ class ConnectionPool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
+        self._finalizer: weakref.finalize[[], ConnectionPool] | None = None
         self._pid = 0
 
     def client(self) -> httpx.Client:
@@ -79,12 +80,12 @@ class ConnectionPool:
                     mounts=dict.fromkeys(_NEVER_PROXIED),
                     verify=_tls(),
                 )
-                weakref.finalize(self, self._client.close)
+                self._finalizer = weakref.finalize(self, self._client.close)
             return self._client
 
     def close(self) -> None:
         """Close all connections."""
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None and self._pid == os.getpid():
-            client.close()
+            finalizer, self._client, self._finalizer = self._finalizer, None, None
+        if finalizer is not None and self._pid == os.getpid():
+            finalizer()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +14,9 @@ from typing_extensions import override
 
 from edgeml_client.auth.calls import API_PATH, HeldToken, TokenCalls
 from edgeml_client.auth.freshness import Freshness, judge, remaining_s
-from edgeml_client.auth.locking import LockBusyError, across_processes
-from edgeml_client.auth.state import DeviceTokenState, StoredToken
+from edgeml_client.auth.locking import LockBusyError
+from edgeml_client.auth.shelf import LOCK_TIMEOUT_S, TokenShelf
+from edgeml_client.auth.state import DeviceTokenState
 from edgeml_client.auth.stores import TokenStore, open_token_store
 from edgeml_client.clock import Clock, SystemClock
 from edgeml_client.config import TokenStorage, check_address, check_name, resolve_token_storage
@@ -31,7 +31,6 @@ __all__ = ["DeviceAuthClient"]
 
 logger = logging.getLogger(__name__)
 
-LOCK_TIMEOUT_S: Final = 60.0
 IMPATIENT_LOCK_TIMEOUT_S: Final = 2.0
 HOLD_OFF_S: Final = 5.0
 """After an early refresh failed, the token at hand is used this long without another try."""
@@ -85,12 +84,17 @@ class DeviceAuthClient:
         self.org_id = check_name(org_id, name="org_id")
         self.device_identifier = check_name(device_identifier, name="device_identifier")
         if token_storage is None or isinstance(token_storage, str):
-            self._store = open_token_store(resolve_token_storage(token_storage), service=keyring_service)
-        else:
-            self._store = token_storage
-        self._user = keyring_username or f"{org_id}:{device_identifier}"
-        self._lock_name = f"{keyring_service}/{self._user}"
-        self._lock_dir = lock_dir
+            token_storage = open_token_store(resolve_token_storage(token_storage), service=keyring_service)
+        user = keyring_username or f"{org_id}:{device_identifier}"
+        self._shelf = TokenShelf(
+            token_storage,
+            user=user,
+            lock_name=f"{keyring_service}/{user}",
+            lock_dir=lock_dir,
+            base_url=self.base_url,
+            org_id=org_id,
+            device_identifier=device_identifier,
+        )
         self._clock = clock
         self._calls = TokenCalls(
             base_url=self.base_url,
@@ -108,7 +112,7 @@ class DeviceAuthClient:
     def __repr__(self) -> str:
         return (
             f"DeviceAuthClient(base_url={self.base_url!r}, org_id={self.org_id!r}, "
-            f"device_identifier={self.device_identifier!r}, tokens in {self._store.place})"
+            f"device_identifier={self.device_identifier!r}, tokens in {self._shelf.place})"
         )
 
     async def bootstrap(
@@ -138,6 +142,9 @@ class DeviceAuthClient:
 
     async def get_access_token(self, refresh_if_expiring_within_seconds: int = 30) -> str:
         """Do as :meth:`get_access_token_sync` does, without blocking the event loop."""
+        held, freshness = self._look(refresh_if_expiring_within_seconds)
+        if held is not None and freshness is Freshness.FRESH:
+            return held.state.access_token.get_secret_value()
         return await asyncio.to_thread(self.get_access_token_sync, refresh_if_expiring_within_seconds)
 
     def bootstrap_sync(
@@ -165,7 +172,7 @@ class DeviceAuthClient:
         token = bootstrap_bearer_token
         if isinstance(token, SecretStr):
             token = token.get_secret_value()
-        with self._lock, self._locked_store():
+        with self._lock, self._shelf.locked():
             return self._keep(
                 self._calls.bootstrap(
                     token,
@@ -198,8 +205,8 @@ class DeviceAuthClient:
             RequestRefusedError: The control plane refused.
             TokenStoreError: The tokens cannot be read or removed.
         """
-        with self._lock, self._locked_store():
-            stored = self._find()
+        with self._lock, self._shelf.locked():
+            stored = self._shelf.find()
             if stored is not None:
                 self._calls.revoke(stored, reason=reason)
                 self._forget()
@@ -210,7 +217,7 @@ class DeviceAuthClient:
         Raises:
             TokenStoreError: The store cannot be written.
         """
-        with self._lock, self._locked_store():
+        with self._lock, self._shelf.locked():
             self._forget()
 
     def get_access_token_sync(self, refresh_if_expiring_within_seconds: int = 30) -> str:
@@ -274,48 +281,19 @@ class DeviceAuthClient:
         self, *, max_attempts: int | None = None, lock_timeout_s: float = LOCK_TIMEOUT_S
     ) -> DeviceTokenState:
         """Exchange what the store holds now: another process may have been here since. Needs the lock."""
-        with self._locked_store(lock_timeout_s):
-            stored = self._find()
-            if stored is None:
-                self._held = None
-                raise NotEnrolledError(
-                    f"there is no token for {self._user} in {self._store.place}: "
-                    "call DeviceAuthClient.bootstrap with a bootstrap token"
-                )
+        with self._shelf.locked(timeout_s=lock_timeout_s):
+            stored = self._shelf.get()
             try:
                 return self._keep(self._calls.refresh(stored, max_attempts=max_attempts))
             except NotEnrolledError:
                 self._forget()  # under the lock, so it is still the very token that was refused
                 raise
 
-    def _find(self) -> StoredToken | None:
-        text = self._store.find(self._user)
-        if text is None:
-            return None
-        stored = StoredToken.from_text(text, place=self._store.place)
-        if stored.base_url not in {None, self.base_url}:
-            raise NotEnrolledError(
-                f"{self._user} enrolled at {stored.base_url}, and its token is not sent to {self.base_url}: "
-                "correct base_url, or call DeviceAuthClient.bootstrap to enrol there instead"
-            )
-        return stored
-
     def _keep(self, held: HeldToken) -> DeviceTokenState:
         self._held = held
-        stored = StoredToken(
-            refresh_token=held.state.refresh_token,
-            org_id=self.org_id,
-            device_identifier=self.device_identifier,
-            base_url=self.base_url,
-        )
-        self._store.save(self._user, stored.to_text())
+        self._shelf.keep(held.state.refresh_token)
         return held.state
 
     def _forget(self) -> None:
         self._held = None
-        self._store.remove(self._user)
-
-    def _locked_store(self, timeout_s: float = LOCK_TIMEOUT_S) -> AbstractContextManager[None]:
-        if not self._store.is_shared:
-            return nullcontext()
-        return across_processes(self._lock_name, directory=self._lock_dir, timeout_s=timeout_s)
+        self._shelf.remove()

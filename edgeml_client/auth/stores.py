@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import stat
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -15,6 +14,7 @@ from urllib.parse import quote
 import platformdirs
 from typing_extensions import override
 
+from edgeml_client._durable import replacing
 from edgeml_client.auth.keyring_calls import keyring_call
 from edgeml_client.config import TokenStorage
 from edgeml_client.errors import TokenStoreError
@@ -162,17 +162,8 @@ class FileTokenStore(TokenStore):
         path = self._path(user)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # mkstemp makes the file readable by its owner alone.
-            handle, temporary = tempfile.mkstemp(dir=self._directory, prefix=".token-")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with replacing(path, mode=0o600) as file:
+                file.write(text.encode())
         except OSError as exc:
             raise TokenStoreError(f"cannot write {path}: {exc}") from exc
 
@@ -191,10 +182,18 @@ class FileTokenStore(TokenStore):
 
 
 class FallbackTokenStore(TokenStore):
-    """Uses the keyring, and from the moment that fails the memory of this process, with one warning."""
+    """Uses the keyring, or the memory of this process where the keyring fails, with one warning.
+
+    A keyring that holds the entry, and fails later, is no reason to fall back: the error is raised, since the
+    device is still enrolled.
+
+    Args:
+        keyring: Tried first.
+    """
 
     def __init__(self, keyring: TokenStore) -> None:
         self._store = keyring
+        self._has_entry = False
 
     @property
     @override
@@ -209,10 +208,12 @@ class FallbackTokenStore(TokenStore):
     @override
     def find(self, user: str) -> str | None:
         try:
-            return self._store.find(user)
+            found = self._store.find(user)
         except TokenStoreError as exc:
             self._fall_back(exc)
             return None
+        self._has_entry = found is not None
+        return found
 
     @override
     def save(self, user: str, text: str) -> None:
@@ -221,6 +222,7 @@ class FallbackTokenStore(TokenStore):
         except TokenStoreError as exc:
             self._fall_back(exc)
             self._store.save(user, text)
+        self._has_entry = True
 
     @override
     def remove(self, user: str) -> None:
@@ -228,8 +230,11 @@ class FallbackTokenStore(TokenStore):
             self._store.remove(user)
         except TokenStoreError as exc:
             self._fall_back(exc)
+        self._has_entry = False
 
     def _fall_back(self, reason: TokenStoreError) -> None:
+        if self._has_entry:
+            raise reason
         self._store = MemoryTokenStore()
         _warn_once(str(reason))
 
