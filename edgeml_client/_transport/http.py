@@ -216,9 +216,7 @@ class HttpTransport:
         except (httpx.TooManyRedirects, httpx.DecodingError) as exc:
             raise InvalidResponseError(f"{shown_url(exc.request.url)}: {exc}: check EDGEML_API_BASE") from exc
         except httpx.LocalProtocolError as exc:
-            raise ConfigurationError(
-                f"{shown_url(exc.request.url)}: cannot send such a request: {exc}"
-            ) from exc
+            raise ConfigurationError(f"{shown_url(exc.request.url)}: this cannot be sent: {exc}") from exc
         except httpx.TransportError as exc:
             raise self._no_answer(exc, back_off) from exc
         raise AssertionError("stamina either returns or raises")  # pragma: no cover

@@ -9,6 +9,13 @@ import pytest
 from edgeml_client._durable import replacing
 
 
+def write_half(path: Path) -> None:
+    """Be interrupted while writing."""
+    with replacing(path) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_file())
 
@@ -30,9 +37,8 @@ def test_a_block_that_raises_changes_nothing(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"before")
 
-    with pytest.raises(KeyboardInterrupt), replacing(target) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_half(target)
 
     assert target.read_bytes() == b"before"
     assert names(tmp_path) == ["file"]

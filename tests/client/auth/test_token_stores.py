@@ -184,6 +184,23 @@ def test_auto_falls_back_when_the_keyring_cannot_be_cleared(no_keyring: None) ->
     assert not store.is_shared
 
 
+def test_a_keyring_that_holds_the_token_and_fails_later_is_no_reason_to_fall_back(
+    plugged: MemoryKeyring,
+) -> None:
+    """The device is still enrolled: an error says so, where an empty memory would ask for a new enrolment."""
+    store = FallbackTokenStore(KeyringTokenStore(timeout_s=0.05))
+    store.save(USER, "text")
+    locked = LockedKeyring()
+    keyring.set_keyring(locked)
+
+    with pytest.raises(TokenStoreError, match="is it locked"):
+        store.find(USER)
+
+    locked.unlocked.set()
+    keyring.set_keyring(plugged)
+    assert store.find(USER) == "text"
+
+
 def test_a_token_file_belongs_to_its_owner_alone(tmp_path: Path) -> None:
     store = FileTokenStore(tmp_path / "tokens")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -419,6 +420,25 @@ def test_a_closed_transport_opens_again(server: ScriptedServer, transport: HttpT
     transport.close()
 
     assert transport.call("GET", "/x", Record) == Record()
+
+
+def test_a_transport_that_nobody_closed_closes_its_connections_when_it_is_forgotten(
+    server: ScriptedServer,
+) -> None:
+    server.on("GET", "/x", Reply())
+    transport = HttpTransport(api_base=server.api_base, auth_token_provider=None)
+    transport.call("GET", "/x", Record)
+    client = transport._pool.client()
+
+    del transport
+    gc.collect()
+
+    assert client.is_closed
+
+
+def test_a_header_that_cannot_be_sent_is_the_callers_mistake(transport: HttpTransport) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be sent"):
+        transport.call("GET", "/x", Record, headers={"X-Note": "two\r\nlines"})
 
 
 def test_threads_share_a_transport(server: ScriptedServer, transport: HttpTransport) -> None:
