@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from edgeml_server.auth.lookups import find_access, find_operator
 from edgeml_server.auth.principal import Principal
-from edgeml_server.auth.repository import find_access, find_operator
 from edgeml_server.auth.tokens import Token, TokenKind, parse_token, sha256_matches
 from edgeml_server.devices.repository import DeviceRepository
 from edgeml_server.errors import UnauthenticatedError
@@ -14,7 +14,7 @@ from edgeml_server.errors import UnauthenticatedError
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from edgeml_server.auth.repository import AccessFacts
+    from edgeml_server.auth.lookups import AccessFacts
     from edgeml_server.plane import ControlPlane
 
 __all__ = ["identify", "parse_bearer"]

@@ -1,14 +1,20 @@
-"""Every statement about tokens."""
+"""Every statement that changes tokens."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Row, Select, and_, delete, select
+from sqlalchemy import delete, select
 
-from edgeml_server.auth.rules import BootstrapFacts, FamilyFacts
+from edgeml_server.auth.lookups import (
+    BOOTSTRAP_FACTS,
+    FAMILY_FACTS,
+    OPERATOR_FACTS,
+    bootstrap_facts,
+    family_facts,
+    operator_facts,
+)
 from edgeml_server.auth.tables import (
     AccessTokenRow,
     BootstrapTokenRow,
@@ -17,115 +23,15 @@ from edgeml_server.auth.tables import (
     TokenFamilyRow,
 )
 from edgeml_server.db import compare_and_set
-from edgeml_server.devices.tables import DeviceRow
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from edgeml_server.auth.lookups import OperatorFacts
+    from edgeml_server.auth.rules import BootstrapFacts, FamilyFacts
     from edgeml_server.auth.tokens import Token
 
-__all__ = [
-    "AccessFacts",
-    "OperatorFacts",
-    "RefreshFacts",
-    "TokenRepository",
-    "find_access",
-    "find_bootstrap",
-    "find_operator",
-    "find_refresh",
-]
-
-
-@dataclass(frozen=True)
-class RefreshFacts:
-    """What is held about one refresh token, and the family it is of."""
-
-    secret_sha256: str
-    generation: int
-    family: FamilyFacts
-
-
-@dataclass(frozen=True)
-class AccessFacts:
-    """What is held about one access token, and the device it speaks for."""
-
-    org_id: str
-    secret_sha256: str
-    expires_at: datetime
-    family_revoked_at: datetime | None
-    scopes: tuple[str, ...]
-    device_identifier: str
-    device_id: str | None
-    last_seen_at: datetime | None
-
-
-@dataclass(frozen=True)
-class OperatorFacts:
-    """What is held about one operator token."""
-
-    id: str
-    org_id: str
-    secret_sha256: str
-    scopes: tuple[str, ...]
-    created_at: datetime
-    revoked_at: datetime | None
-
-
-# A token is what says which organization a call is for, so these four look-ups cannot be restricted to one:
-# they find by the token's identifier, and the caller then compares the secret.
-
-
-def find_bootstrap(session: Session, token_id: str) -> BootstrapFacts | None:
-    """Return what is held under the identifier of a bootstrap token."""
-    row = session.execute(_BOOTSTRAP.where(BootstrapTokenRow.id == token_id)).one_or_none()
-    return None if row is None else _bootstrap(row)
-
-
-def find_operator(session: Session, token_id: str) -> OperatorFacts | None:
-    """Return what is held under the identifier of an operator token."""
-    row = session.execute(_OPERATOR.where(OperatorTokenRow.id == token_id)).one_or_none()
-    return None if row is None else _operator(row)
-
-
-def find_refresh(session: Session, token_id: str) -> RefreshFacts | None:
-    """Return what is held under the identifier of a refresh token."""
-    statement = (
-        _FAMILY.add_columns(RefreshTokenRow.secret_sha256, RefreshTokenRow.generation.label("presented"))
-        .join(RefreshTokenRow, RefreshTokenRow.family_id == TokenFamilyRow.id)
-        .where(RefreshTokenRow.id == token_id)
-    )
-    row = session.execute(statement).one_or_none()
-    return None if row is None else RefreshFacts(row.secret_sha256, row.presented, _family(row))
-
-
-def find_access(session: Session, token_id: str) -> AccessFacts | None:
-    """Return what is held under the identifier of an access token."""
-    statement = (
-        select(
-            AccessTokenRow.org_id,
-            AccessTokenRow.secret_sha256,
-            AccessTokenRow.expires_at,
-            TokenFamilyRow.revoked_at,
-            TokenFamilyRow.scopes,
-            TokenFamilyRow.device_identifier,
-            DeviceRow.id,
-            DeviceRow.last_seen_at,
-        )
-        .join(TokenFamilyRow, TokenFamilyRow.id == AccessTokenRow.family_id)
-        .outerjoin(
-            DeviceRow,
-            and_(
-                DeviceRow.org_id == TokenFamilyRow.org_id,
-                DeviceRow.device_identifier == TokenFamilyRow.device_identifier,
-            ),
-        )
-        .where(AccessTokenRow.id == token_id)
-    )
-    row = session.execute(statement).one_or_none()
-    if row is None:
-        return None
-    org_id, sha256, expires_at, revoked_at, scopes, identifier, device_id, seen_at = row
-    return AccessFacts(org_id, sha256, expires_at, revoked_at, tuple(scopes), identifier, device_id, seen_at)
+__all__ = ["TokenRepository"]
 
 
 class TokenRepository:
@@ -175,15 +81,15 @@ class TokenRepository:
 
     def bootstraps(self) -> list[BootstrapFacts]:
         """Return the bootstrap tokens, oldest first."""
-        statement = _BOOTSTRAP.where(BootstrapTokenRow.org_id == self._org_id)
+        statement = BOOTSTRAP_FACTS.where(BootstrapTokenRow.org_id == self._org_id)
         rows = self._session.execute(statement.order_by(BootstrapTokenRow.created_at, BootstrapTokenRow.id))
-        return [_bootstrap(row) for row in rows]
+        return [bootstrap_facts(row) for row in rows]
 
     def operators(self) -> list[OperatorFacts]:
         """Return the operator tokens, oldest first."""
-        statement = _OPERATOR.where(OperatorTokenRow.org_id == self._org_id)
+        statement = OPERATOR_FACTS.where(OperatorTokenRow.org_id == self._org_id)
         rows = self._session.execute(statement.order_by(OperatorTokenRow.created_at, OperatorTokenRow.id))
-        return [_operator(row) for row in rows]
+        return [operator_facts(row) for row in rows]
 
     def claim_bootstrap(self, token_id: str, *, now: datetime) -> bool:
         """Mark a bootstrap token as used; ``False`` if it is used or revoked already."""
@@ -212,13 +118,13 @@ class TokenRepository:
 
     def find_live_family(self, device_identifier: str) -> FamilyFacts | None:
         """Return the device's family that is not revoked, if there is one."""
-        statement = _FAMILY.where(
+        statement = FAMILY_FACTS.where(
             TokenFamilyRow.org_id == self._org_id,
             TokenFamilyRow.device_identifier == device_identifier,
             TokenFamilyRow.revoked_at.is_(None),
         )
         row = self._session.execute(statement).one_or_none()
-        return None if row is None else _family(row)
+        return None if row is None else family_facts(row)
 
     def add_family(self, family: FamilyFacts) -> None:
         """Hold a new family; raises ``IntegrityError`` if the device has a live one."""
@@ -314,78 +220,3 @@ class TokenRepository:
                 RefreshTokenRow.generation < before_generation,
             )
         )
-
-
-_BOOTSTRAP: Select[*tuple[Any, ...]] = select(
-    BootstrapTokenRow.id,
-    BootstrapTokenRow.org_id,
-    BootstrapTokenRow.secret_sha256,
-    BootstrapTokenRow.scopes,
-    BootstrapTokenRow.device_identifier,
-    BootstrapTokenRow.single_use,
-    BootstrapTokenRow.expires_at,
-    BootstrapTokenRow.used_at,
-    BootstrapTokenRow.revoked_at,
-)
-_OPERATOR: Select[*tuple[Any, ...]] = select(
-    OperatorTokenRow.id,
-    OperatorTokenRow.org_id,
-    OperatorTokenRow.secret_sha256,
-    OperatorTokenRow.scopes,
-    OperatorTokenRow.created_at,
-    OperatorTokenRow.revoked_at,
-)
-_FAMILY: Select[*tuple[Any, ...]] = select(
-    TokenFamilyRow.id,
-    TokenFamilyRow.org_id,
-    TokenFamilyRow.device_identifier,
-    TokenFamilyRow.bootstrap_token_id,
-    TokenFamilyRow.scopes,
-    TokenFamilyRow.access_ttl_s,
-    TokenFamilyRow.created_at,
-    TokenFamilyRow.generation,
-    TokenFamilyRow.rotated_at,
-    TokenFamilyRow.refresh_expires_at,
-    TokenFamilyRow.revoked_at,
-)
-
-
-def _bootstrap(row: Row[*tuple[Any, ...]]) -> BootstrapFacts:
-    return BootstrapFacts(
-        id=row.id,
-        org_id=row.org_id,
-        secret_sha256=row.secret_sha256,
-        scopes=tuple(row.scopes),
-        device_identifier=row.device_identifier,
-        single_use=row.single_use,
-        expires_at=row.expires_at,
-        used_at=row.used_at,
-        revoked_at=row.revoked_at,
-    )
-
-
-def _operator(row: Row[*tuple[Any, ...]]) -> OperatorFacts:
-    return OperatorFacts(
-        id=row.id,
-        org_id=row.org_id,
-        secret_sha256=row.secret_sha256,
-        scopes=tuple(row.scopes),
-        created_at=row.created_at,
-        revoked_at=row.revoked_at,
-    )
-
-
-def _family(row: Row[*tuple[Any, ...]]) -> FamilyFacts:
-    return FamilyFacts(
-        id=row.id,
-        org_id=row.org_id,
-        device_identifier=row.device_identifier,
-        bootstrap_token_id=row.bootstrap_token_id,
-        scopes=tuple(row.scopes),
-        access_ttl_s=row.access_ttl_s,
-        created_at=row.created_at,
-        generation=row.generation,
-        rotated_at=row.rotated_at,
-        refresh_expires_at=row.refresh_expires_at,
-        revoked_at=row.revoked_at,
-    )

@@ -10,7 +10,8 @@ from pydantic import SecretStr
 from sqlalchemy.exc import IntegrityError
 
 from edgeml_client.schemas import BootstrapRequest, TokenResponse
-from edgeml_server.auth.repository import TokenRepository, find_bootstrap, find_refresh
+from edgeml_server.auth.lookups import find_bootstrap, find_refresh
+from edgeml_server.auth.repository import TokenRepository
 from edgeml_server.auth.rules import (
     Enrolment,
     FamilyFacts,
@@ -32,7 +33,7 @@ from edgeml_server.errors import ContradictionError, UnauthenticatedError
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from edgeml_server.auth.repository import RefreshFacts
+    from edgeml_server.auth.lookups import RefreshFacts
     from edgeml_server.auth.rules import BootstrapFacts
     from edgeml_server.db import UnitOfWork
 
