@@ -1,6 +1,6 @@
 # Two commands matter: `make quickstart` and `make test`. Both do their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test ci fmt lint types arch cov bench clean
+.PHONY: help setup quickstart test ci fmt lint types arch cov bench bench-updates bench-lightning clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -10,7 +10,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
 help:  ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Create the environment: pinned torch, the package, the tools.
 
@@ -47,6 +47,14 @@ arch: $(STAMP)  ## Check which package may import which.
 
 cov: $(STAMP)  ## Run the tests and write an HTML coverage report.
 	$(BIN)/python -m pytest --cov --cov-report=html
+
+bench: bench-updates bench-lightning  ## Measure everything, beside the peers (installs them into .peers).
+
+bench-updates: $(STAMP)  ## Measure updates: making them, summing them, whole rounds.
+	@$(BIN)/python -m benchmarks.updates
+
+bench-lightning: $(STAMP)  ## Measure training steps with a proximal term, and Ditto.
+	@$(BIN)/python -m benchmarks.lightning
 
 clean:  ## Remove the environment and everything generated.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache htmlcov .coverage*

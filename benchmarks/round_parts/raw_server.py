@@ -1,0 +1,77 @@
+"""The limit of a round: one flat float32 model over TCP each way, a mean in memory, no disk, no checks."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+
+import numpy as np
+
+from benchmarks.measuring import peak_resident_bytes
+from benchmarks.shapes import num_parameters
+
+__all__ = ["receive_into"]
+
+
+def receive_into(connection: socket.socket, buffer: memoryview) -> None:
+    """Fill ``buffer`` from a connection.
+
+    Raises:
+        ConnectionError: The other side closed it before.
+    """
+    received = 0
+    while received < len(buffer):
+        count = connection.recv_into(buffer[received:])
+        if not count:
+            raise ConnectionError("closed before the end")
+        received += count
+
+
+class _Rounds:
+    """Serves every device a model, takes its update, and goes on once all have answered."""
+
+    def __init__(self, *, size: str, num_devices: int, num_rounds: int) -> None:
+        self._model = np.zeros(num_parameters(size), np.float32)
+        self._sum = np.zeros_like(self._model)
+        self._num_devices = num_devices
+        self._num_rounds = num_rounds
+        self._adding = threading.Lock()
+        self._all_answered = threading.Barrier(num_devices, action=self._next_version)
+
+    def _next_version(self) -> None:
+        np.multiply(self._sum, np.float32(1 / self._num_devices), out=self._sum)
+        np.add(self._model, self._sum, out=self._model)
+        self._sum[...] = 0
+
+    def serve(self, connection: socket.socket) -> None:
+        update = np.empty_like(self._model)
+        with connection:
+            for _ in range(self._num_rounds):
+                connection.sendall(self._model.data.cast("B"))
+                receive_into(connection, update.data.cast("B"))
+                with self._adding:
+                    np.add(self._sum, update, out=self._sum)
+                self._all_answered.wait()
+            connection.sendall(b"e")
+
+
+def main() -> None:
+    """Serve all rounds; say where at the start, and how much memory it took at the end."""
+    given = json.loads(sys.argv[1])
+    rounds = _Rounds(size=given["size"], num_devices=given["num_devices"], num_rounds=given["num_rounds"])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+        connections = [listener.accept()[0] for _ in range(given["num_devices"])]
+    threads = [threading.Thread(target=rounds.serve, args=(connection,)) for connection in connections]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.stdin.readline()
+    print(json.dumps({"peak_resident_bytes": peak_resident_bytes()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

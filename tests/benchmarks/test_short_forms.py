@@ -1,0 +1,103 @@
+"""The benchmarks in their short form: that they still run against what the packages are today."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import lightning, updates
+from benchmarks.measuring import interleave, least_ratio, median_ratio, peak_growth_bytes
+from benchmarks.peers import PEERS, Absent, find
+from benchmarks.shapes import num_parameters
+
+
+def test_the_benchmark_of_updates_fills_its_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "updates.json"
+
+    assert updates.main(["--short", "--tables", "updates", "stages", "aggregation", "--out", str(out)]) == 0
+
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert "absent" not in out.read_text(encoding="utf-8")
+    assert {name for name, case in figures["updates"]["ours"]["cases"].items() if case["num_bytes"]} >= {
+        "dense float32, in memory",
+        "dense float32, on disk and synced",
+    }
+    assert "Summing 3 updates" in capsys.readouterr().out
+
+
+@pytest.mark.timeout(300)  # nine processes start one after the other
+def test_the_benchmark_of_whole_rounds_fills_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "updates.json"
+
+    assert updates.main(["--short", "--tables", "rounds", "--out", str(out)]) == 0
+
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert "absent" not in out.read_text(encoding="utf-8")
+    assert set(figures["rounds"]) >= {"limit: raw sockets, no disk", "ours, dense float32"}
+    assert "A whole round without training" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_training_steps_fills_its_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "lightning.json"
+
+    assert lightning.main(["--short", "--out", str(out)]) == 0
+
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert "absent" not in out.read_text(encoding="utf-8")
+    assert set(figures["steps"]["tiny, batch 4"]) >= {"ours, FedProx", "ours, Ditto", "Trainer, DittoModule"}
+    assert "ours" in figures["term"]
+    assert set(figures["machine"]) == {
+        "cores", "threads", "load_average_1_min", "python", "machine", "system", "versions"
+    }  # fmt: skip
+    assert "The proximal term alone" in capsys.readouterr().out
+
+
+def test_each_case_is_held_against_the_reference_of_its_own_turn() -> None:
+    calls: list[str] = []
+
+    pairs = interleave(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")},
+        repetitions=2,
+        reference=lambda: calls.append("limit"),
+    )
+
+    assert calls == ["limit", "a", "limit", "b"] * 3  # the first turn is thrown away
+    assert [len(rows) for rows in pairs.values()] == [2, 2]
+
+
+def test_ratios_are_taken_turn_by_turn() -> None:
+    """2/1, 9/3 and 4/1 have the median 3; the least of each are 2 and 1, so 2."""
+    pairs = [(2.0, 1.0), (9.0, 3.0), (4.0, 1.0)]
+
+    assert median_ratio(pairs) == 3.0
+    assert least_ratio(pairs) == 2.0
+
+
+def test_the_peak_counts_memory_that_was_given_back() -> None:
+    """32 MiB, written and dropped within the call, count."""
+    size = 32 * 2**20
+
+    grown, result = peak_growth_bytes(lambda: len(bytearray(b"\1") * size))
+
+    assert result == size
+    assert grown > 0.9 * size
+
+
+def test_the_model_is_as_large_as_a_resnet18() -> None:
+    """That of torchvision has 11,689,512 parameters; 9,600 running statistics come on top."""
+    assert num_parameters("11M") == 11_689_512 + 9_600
+
+
+def test_a_peer_that_was_never_installed_says_so(tmp_path: Path) -> None:
+    state = find(PEERS["flower"], folder=tmp_path)
+
+    assert isinstance(state, Absent)
+    assert "not installed" in state.reason
