@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from edgeml_client._transport.closing import AsyncClosing, Closing
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client.config import resolve_config
 from edgeml_client.resources.async_registry import AsyncModelRegistry
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncEdgeML", "EdgeML"]
 
 
-class EdgeML:
+class EdgeML(Closing):
     """The registry, rollouts, experiments and federation of one organization, over shared connections.
 
     Args:
@@ -58,18 +58,6 @@ class EdgeML:
         self.experiments = ExperimentsAPI(self.api, org_id=self.org_id)
         self.federation = Federation(org_id=self.org_id, transport=self.api)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections; a later call opens new ones."""
-        self.api.close()
-
     def client(self, device_identifier: str | None = None, platform: str | None = None) -> FederatedClient:
         """Return a client that takes part in training as a device.
 
@@ -88,7 +76,7 @@ class EdgeML:
         )
 
 
-class AsyncEdgeML:
+class AsyncEdgeML(AsyncClosing):
     """:class:`EdgeML` for programs with an event loop; the arguments are the same."""
 
     def __init__(
@@ -108,15 +96,3 @@ class AsyncEdgeML:
         self.rollouts = AsyncRolloutsAPI(self.api)
         self.experiments = AsyncExperimentsAPI(self.api, self.org_id)
         self.federation = AsyncFederation(org_id=self.org_id, transport=self.api)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close all connections; a later call opens new ones."""
-        self.api.close()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgeml_client._durable import replacing
 from edgeml_client._transport.http import Download, HttpTransport, QueryValue
+from edgeml_client.durable import replacing
 
 __all__ = ["download_to_file"]
 

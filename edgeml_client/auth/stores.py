@@ -14,9 +14,9 @@ from urllib.parse import quote
 import platformdirs
 from typing_extensions import override
 
-from edgeml_client._durable import replacing
 from edgeml_client.auth.keyring_calls import keyring_call
 from edgeml_client.config import TokenStorage
+from edgeml_client.durable import write_durably
 from edgeml_client.errors import TokenStoreError
 
 __all__ = [
@@ -162,8 +162,7 @@ class FileTokenStore(TokenStore):
         path = self._path(user)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with replacing(path, mode=0o600) as file:
-                file.write(text.encode())
+            write_durably(path, text.encode(), mode=0o600)
         except OSError as exc:
             raise TokenStoreError(f"cannot write {path}: {exc}") from exc
 

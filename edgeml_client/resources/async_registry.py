@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from pydantic import JsonValue
 
+from edgeml_client._transport.closing import AsyncClosing
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client._transport.in_thread import in_thread
 from edgeml_client.resources.experiments import AsyncExperimentsAPI
@@ -19,7 +18,7 @@ from edgeml_client.schemas import Model
 __all__ = ["AsyncModelRegistry"]
 
 
-class AsyncModelRegistry:
+class AsyncModelRegistry(AsyncClosing):
     """:class:`ModelRegistry` for programs with an event loop; the arguments are the same."""
 
     def __init__(
@@ -32,23 +31,15 @@ class AsyncModelRegistry:
         transport: HttpTransport | None = None,
     ) -> None:
         self._sync = ModelRegistry(auth_token_provider, org_id, api_base, timeout, transport=transport)
+        self.api = self._sync.api
         self.org_id = self._sync.org_id
         self.rollouts = AsyncRolloutsAPI(self._sync.api)
         self.experiments = AsyncExperimentsAPI(self._sync.api, self.org_id)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def update_model(self, model_id: str, **fields: JsonValue) -> Model:
         """Change some fields of a model, and return it."""
         return await asyncio.to_thread(self._sync.update_model, model_id, **fields)
 
-    close = in_thread(ModelRegistry.close)
     list_models = in_thread(ModelRegistry.list_models)
     resolve_model_id = in_thread(ModelRegistry.resolve_model_id)
     ensure_model = in_thread(ModelRegistry.ensure_model)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from types import TracebackType
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
 from pydantic import JsonValue, TypeAdapter
 
+from edgeml_client._transport.closing import AsyncClosing, Closing
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client._transport.in_thread import in_thread
 from edgeml_client._transport.lists import bare
@@ -32,7 +32,7 @@ _INVITATIONS: Final[TypeAdapter[list[Invitation]]] = TypeAdapter(
 )
 
 
-class Federation:
+class Federation(Closing):
     """One federation, found by its name, and created if there is none.
 
     Making this object sends nothing: the federation is looked up, or created, by the first call that needs
@@ -71,18 +71,6 @@ class Federation:
         self._registry = ModelRegistry(org_id=self.org_id, transport=self.api)
         self._lock = threading.Lock()
         self._federation_id: str | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections; a later call opens new ones."""
-        self.api.close()
 
     @property
     def federation_id(self) -> str:
@@ -211,7 +199,7 @@ class Federation:
             raise
 
 
-class AsyncFederation:
+class AsyncFederation(AsyncClosing):
     """:class:`Federation` for programs with an event loop; the arguments are the same.
 
     Its statistics are ``AsyncFederatedAnalyticsAPI(federation.api, await federation.resolve())``.
@@ -231,15 +219,6 @@ class AsyncFederation:
         self.org_id = self._sync.org_id
         self.name = self._sync.name
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    close = in_thread(Federation.close)
     resolve = in_thread(Federation.resolve)
     invite = in_thread(Federation.invite)
     train = in_thread(Federation.train)

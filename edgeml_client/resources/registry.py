@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Self
 
 from pydantic import JsonValue
 
+from edgeml_client._transport.closing import Closing
 from edgeml_client._transport.http import HttpTransport, QueryValue
 from edgeml_client._transport.paths import endpoint
 from edgeml_client.config import resolve_config
@@ -25,7 +24,7 @@ from edgeml_client.schemas import (
 __all__ = ["ModelRegistry"]
 
 
-class ModelRegistry(ModelVersions):
+class ModelRegistry(ModelVersions, Closing):
     """The models of an organization.
 
     Every method raises ``RequestRefusedError`` when the control plane says no (``NotFoundError`` for an
@@ -60,18 +59,6 @@ class ModelRegistry(ModelVersions):
         )
         self.rollouts = RolloutsAPI(self.api)
         self.experiments = ExperimentsAPI(self.api, org_id=self.org_id)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections; a later call opens new ones."""
-        self.api.close()
 
     def list_models(
         self, framework: str | None = None, use_case: str | None = None, limit: int = PAGE, offset: int = 0

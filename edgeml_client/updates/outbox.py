@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
+from edgeml_client.durable import PART_SUFFIX, sync_folder, write_durably
 from edgeml_client.errors import ConfigurationError, InvalidUpdateError, OutboxBusyError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.update_file import read_update_header
@@ -93,7 +93,7 @@ class Outbox:
         try:
             self._make_folder()
             with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
-                _write_durably(path, data)
+                write_durably(path, data)
         except OSError as exc:
             raise ConfigurationError(
                 f"the update cannot be stored in {self.folder}: {exc.strerror or exc}; make room, or pass a "
@@ -110,7 +110,7 @@ class Outbox:
         if not self.folder.is_dir():
             return ()
         with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
-            for leftover in self.folder.glob("*.tmp"):
+            for leftover in self.folder.glob(f"*{PART_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
             paths = sorted(self.folder.glob(f"*{_SUFFIX}"), key=_age_order)
         found = (self._read(path) for path in paths)
@@ -150,7 +150,7 @@ class Outbox:
     def _make_folder(self) -> None:
         if not self.folder.is_dir():
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _sync_folder(self.folder.parent)
+            sync_folder(self.folder.parent)
 
     def _read(self, path: Path) -> PendingUpdate | None:
         try:
@@ -188,28 +188,3 @@ def _age_order(path: Path) -> tuple[int, str]:
         return path.stat().st_mtime_ns, path.name
     except FileNotFoundError:
         return 0, path.name
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with os.fdopen(os.open(temporary, _NEW_FILE, 0o600), "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a folder, so that a rename in it survives a power cut; Windows neither needs nor allows it."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

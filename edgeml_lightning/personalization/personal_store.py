@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -11,6 +9,7 @@ from urllib.parse import quote
 
 from torch import Tensor
 
+from edgeml_client.durable import write_durably
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.errors import PersonalStateError
 from edgeml_lightning.personalization.personal_file import (
@@ -55,7 +54,7 @@ class PersonalStore:
         folder = self._folder(key)
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / f"{self._revision_for(key, state.round_id):08d}{_SUFFIX}"
-        _write_durably(target, encode_personal_state(key, state))
+        write_durably(target, encode_personal_state(key, state))
         for old in self._entries(folder)[: -self.num_kept]:
             old.unlink(missing_ok=True)
         return target
@@ -121,23 +120,3 @@ def _set_aside(path: Path, *, reason: str) -> PersonalStateError:
 def _safe(name: str) -> str:
     encoded = quote(name, safe=" ")
     return encoded.replace(".", "%2E") if set(encoded) == {"."} else encoded
-
-
-def _write_durably(target: Path, data: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if os.name == "nt":
-        return  # Windows cannot open a folder; NTFS orders the rename by itself
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

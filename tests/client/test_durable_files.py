@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeml_client._durable import replacing
+from edgeml_client.durable import replacing
 
 
 def write_half(path: Path) -> None:

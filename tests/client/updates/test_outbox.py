@@ -98,7 +98,7 @@ def test_only_updates_can_be_put(tmp_path: Path) -> None:
 def test_what_a_crash_left_half_written_is_cleared_away(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     outbox.put(_update("r-1"))
-    leftover = tmp_path / "r-2.update.0123.tmp"
+    leftover = tmp_path / ".0123.part"
     leftover.write_bytes(_update("r-2")[:50])
 
     assert [update.header.round_id for update in outbox.pending()] == ["r-1"]
@@ -134,7 +134,7 @@ def test_a_failed_write_leaves_the_older_update_and_no_other_file(tmp_path: Path
     with pytest.raises(ConfigurationError, match=r"cannot be stored in .* writable folder as state_dir"):
         outbox.put(_update("r-2"))
 
-    assert list(tmp_path.glob("*.tmp")) == []
+    assert list(tmp_path.glob("*.part")) == []
     assert (tmp_path / "r-1.update").exists()
 
 

@@ -161,7 +161,7 @@ def test_a_failed_write_leaves_the_entry_before_it_and_no_litter(tmp_path: Path)
 
     (first.parent / "00000002.safetensors").rmdir()
     assert found(store).round_id == "r-1"
-    assert not list(tmp_path.rglob(".writing-*"))
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "a\\b", "ü ?*"])

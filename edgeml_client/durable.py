@@ -7,9 +7,12 @@ import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-__all__ = ["replacing"]
+__all__ = ["PART_SUFFIX", "replacing", "sync_folder", "write_durably"]
+
+PART_SUFFIX: Final = ".part"
+"""How the names of files end that are still being written; a crash may leave one behind."""
 
 
 @contextmanager
@@ -21,12 +24,12 @@ def replacing(path: Path, *, mode: int = 0o600) -> Generator[BinaryIO]:
 
     Args:
         path: The file; its folder must be there.
-        mode: The permissions of the new file.
+        mode: The permissions of the new file, less what the umask takes away.
 
     Raises:
         OSError: The file cannot be written.
     """
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    part = path.with_name(f".{uuid.uuid4().hex}{PART_SUFFIX}")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         with os.fdopen(os.open(part, flags, mode), "w+b") as file:
@@ -36,12 +39,21 @@ def replacing(path: Path, *, mode: int = 0o600) -> Generator[BinaryIO]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder; Windows neither needs nor allows it."""
-    if os.name != "posix":
+def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Put ``data`` in the place of ``path``; see :func:`replacing`."""
+    with replacing(path, mode=mode) as file:
+        file.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the entries of a folder, so that a rename in it survives a power cut.
+
+    Windows cannot open a folder; NTFS orders renames by itself.
+    """
+    if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
