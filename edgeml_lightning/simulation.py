@@ -73,6 +73,11 @@ def simulate(
     All randomness depends on ``seed``, the round and the device alone: the same arguments on the same machine
     give the same figures, bit for bit, and the caller's random streams are left as they were.
 
+    ::
+
+        history = simulate(DigitsNet, data_of_devices, strategy=Ditto(lambda_ditto=0.1), rounds=15)
+        history[-1].mean("test_acc", of="personal")
+
     Args:
         module_factory: Makes a module; called once for the global model and once for each device.
         datamodules: The data of each device.

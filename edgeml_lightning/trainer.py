@@ -11,7 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from edgeml_client.clock import Clock, SystemClock
-from edgeml_client.errors import ConfigurationError
+from edgeml_client.errors import ConfigurationError, RoundClosedError
 from edgeml_lightning.callbacks import FederatedCallback
 from edgeml_lightning.fresh_callbacks import FreshCallbacks
 from edgeml_lightning.history import History
@@ -67,10 +67,11 @@ class FederatedTrainer:
         UnsupportedTrainingError: The trainer cannot be fitted several times; the message says why.
         ConfigurationError: The trainer holds a :class:`FederatedCallback` already.
 
-    Example:
-        >>> federated = FederatedTrainer(client, model="digits", strategy=Ditto(0.1), trainer=trainer)
-        >>> history = federated.fit(module, datamodule=data, rounds=20)
-        >>> history.to_frame()["personal/val_acc"].plot()
+    ::
+
+        federated = FederatedTrainer(client, model="digits", strategy=Ditto(lambda_ditto=0.1))
+        history = federated.fit(module, datamodule=data, rounds=20)
+        history.to_frame()["personal/val_acc"].plot()
     """
 
     def __init__(
@@ -124,6 +125,8 @@ class FederatedTrainer:
         Stops earlier, and says so in the history's ``end_reason`` and in the log, when the federation is
         over, when no round is offered within ``wait_s``, or when a round took no optimizer step.
 
+        A round that closed before this device's update arrived is not counted; a warning says so.
+
         Args:
             module: The model; holds the last local model afterwards.
             rounds: At least 1.
@@ -141,12 +144,16 @@ class FederatedTrainer:
         records: list[RoundRecord] = []
         with RoundsProgress(self.trainer, num_rounds=rounds) as progress:
             while len(records) < rounds:
-                record = self.fit_round(
-                    module,
-                    datamodule=datamodule,
-                    train_dataloaders=train_dataloaders,
-                    val_dataloaders=val_dataloaders,
-                )
+                try:
+                    record = self.fit_round(
+                        module,
+                        datamodule=datamodule,
+                        train_dataloaders=train_dataloaders,
+                        val_dataloaders=val_dataloaders,
+                    )
+                except RoundClosedError as exc:
+                    _log.warning("this device was too late for a round and goes on with the next: %s", exc)
+                    continue
                 if record is not None:
                     records.append(record)
                     progress.advance(record)
@@ -177,6 +184,7 @@ class FederatedTrainer:
 
         Raises:
             FederationError: The round could not be completed.
+            RoundClosedError: The round closed before the update arrived.
             EdgeMLClientError: The control plane could not be reached, or refused.
         """
         self.end_reason = self._wait_for_round()
@@ -187,13 +195,11 @@ class FederatedTrainer:
         with _checkpoints_go_on():
             self.trainer.fit(module, train_dataloaders, val_dataloaders, datamodule=datamodule)
         record = self.callback.last_round
-        if record is not None:
-            self._last_round_id = record.round_id
-            if record.update_status is None:
-                self.end_reason = (
-                    f"round {record.round_number} took no optimizer step, so nothing was uploaded: check "
-                    "that there is training data"
-                )
+        if record is not None and record.update_status is None:
+            self.end_reason = (
+                f"round {record.round_number} took no optimizer step, so nothing was uploaded: check "
+                "that there is training data"
+            )
         return record
 
     def _wait_for_round(self) -> str | None:
@@ -201,7 +207,9 @@ class FederatedTrainer:
         until_s = self._clock.monotonic_s() + self.wait_s
         while True:
             left_s = max(0.0, until_s - self._clock.monotonic_s())
-            if self.client.get_round_assignment(model=self.model, wait_s=min(left_s, _LOOK_AGAIN_S)):
+            offered = self.client.get_round_assignment(model=self.model, wait_s=min(left_s, _LOOK_AGAIN_S))
+            if offered is not None:
+                self._last_round_id = offered.round_id
                 return None
             if (reason := self._find_end()) is not None:
                 return reason

@@ -104,9 +104,15 @@ def plane() -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture
-def clinic(plane: EmbeddedServer, tmp_path: Path) -> Iterator[Clinic]:
+def clinic_of(tmp_path: Path) -> Iterator[Callable[[EmbeddedServer], Clinic]]:
+    """Make organizations on any control plane; their devices are closed after the test."""
     with ExitStack() as stack:
-        yield Clinic(plane, tmp_path, stack)
+        yield lambda plane: Clinic(plane, tmp_path, stack)
+
+
+@pytest.fixture
+def clinic(plane: EmbeddedServer, clinic_of: Callable[[EmbeddedServer], Clinic]) -> Clinic:
+    return clinic_of(plane)
 
 
 @pytest.fixture

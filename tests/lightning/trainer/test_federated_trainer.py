@@ -12,10 +12,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
+from edgeml_client.testing import FakeClock
 from edgeml_lightning import Ditto, FedAvg, FederatedCallback, FederatedTrainer
 from edgeml_lightning.errors import UnsupportedTrainingError
+from edgeml_server import EmbeddedServer
 
 Quiet = Callable[..., L.Trainer]
 
@@ -118,6 +121,35 @@ def test_training_stops_with_a_reason_when_an_operator_ends_the_federation(
     assert record is None
     assert federated.end_reason is not None
     assert federated.end_reason.startswith("the federation ended in round 2 of 3")
+
+
+def test_a_device_that_is_too_late_for_a_round_goes_on_with_the_next(
+    clinic_of: Any,
+    line: L.LightningModule,
+    points: Any,
+    quiet: Quiet,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first of three rounds passes its deadline while this device trains."""
+    clock = FakeClock()
+
+    class Dawdle(L.Callback):
+        """Lets more time pass than the first round allows."""
+
+        @override
+        def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            if trainer.current_epoch == 1:
+                clock.advance(601)
+
+    with EmbeddedServer(clock=clock) as plane:
+        clinic = clinic_of(plane)
+        clinic.open_rounds(num_rounds=3, deadline_s=600)
+        federated = FederatedTrainer(clinic.device(), model="line", trainer=quiet(callbacks=[Dawdle()]))
+
+        history = federated.fit(line, datamodule=points, rounds=2)
+
+    assert [(record.round_number, record.base_version) for record in history] == [(2, "1"), (3, "2")]
+    assert "too late for a round" in caplog.text
 
 
 def test_without_a_round_nothing_is_trained_and_the_reason_is_told(
