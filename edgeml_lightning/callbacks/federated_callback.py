@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
 from edgeml_client.clock import Clock, SystemClock
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.callbacks.accumulation import AccumulationWindow, loss_factor
+from edgeml_lightning.callbacks.connection import Connection
 from edgeml_lightning.callbacks.measurements import local_figures
 from edgeml_lightning.callbacks.personal_side import PersonalSide
 from edgeml_lightning.callbacks.reporting import record_of, report
@@ -21,8 +23,9 @@ from edgeml_lightning.callbacks.requirements import check_optimizers, check_trai
 from edgeml_lightning.callbacks.round_record import RoundRecord
 from edgeml_lightning.callbacks.running_round import RunningRound, receive
 from edgeml_lightning.callbacks.sample_count import count_samples
+from edgeml_lightning.callbacks.second_model_hooks import SecondModelHooks
 from edgeml_lightning.errors import FederationError, NoRoundAssignedError
-from edgeml_lightning.personalization import PersonalKey, PersonalState, PersonalStore, strategy_for
+from edgeml_lightning.personalization import PersonalState, PersonalStore, recall, strategy_for
 from edgeml_lightning.strategies import FederatedStrategy, resolve_strategy
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ __all__ = ["FederatedCallback"]
 _log = logging.getLogger(__name__)
 
 
-class FederatedCallback(L.Callback):
+class FederatedCallback(SecondModelHooks):
     """One ``Trainer.fit`` is one federated round.
 
     Before training it waits for a round, loads its global model into the module and, with
@@ -90,7 +93,7 @@ class FederatedCallback(L.Callback):
             raise ConfigurationError(
                 f"strategy must be one such as FedAvg() or Ditto(lambda_ditto=0.1), not {strategy!r}"
             )
-        self.client = client
+        self._connection = Connection(client)
         self.model = model
         self.strategy = strategy
         self.filters = tuple(filters)
@@ -101,9 +104,7 @@ class FederatedCallback(L.Callback):
         self.last_round: RoundRecord | None = None
         self.last_receipt: UpdateReceipt | None = None
         self._clock = clock or SystemClock()
-        self._connection: FederatedClient | None = None
         self._round: RunningRound | None = None
-        self._personal = PersonalSide()
         self._window = AccumulationWindow()
         self._resumed: Mapping[str, Any] = {}
 
@@ -149,7 +150,7 @@ class FederatedCallback(L.Callback):
         self._personal.start_training(trainer, pl_module, running)
 
     def _begin(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        client, started_s = self._connected(), self._clock.monotonic_s()
+        client, started_s = self._connection.client(), self._clock.monotonic_s()
         assignment = client.get_round_assignment(model=self.model, wait_s=self.wait_s)
         if assignment is None:
             if self.when_unassigned == "raise":
@@ -168,48 +169,29 @@ class FederatedCallback(L.Callback):
             keep_weights=is_resumed,
         )
         self._round.first_step = self._resumed["first_step"] if is_resumed else None
-        self._personal.begin(trainer, module, self._round, recalled=self._recall(module, self._round))
+        expected = self._personal.expected_arrays(module, self._round)
+        self._personal.begin(trainer, module, self._round, recalled=self._recall(self._round, expected))
 
-    def _recall(self, module: L.LightningModule, running: RunningRound) -> PersonalState | None:
-        expected = PersonalSide.expected_arrays(module, running)
+    def _recall(self, running: RunningRound, expected: Mapping[str, Tensor]) -> PersonalState | None:
         if not expected:
             return None
-        assignment = running.device_round.assignment
         saved = self._resumed.get("personal")
-        from_checkpoint = PersonalState.from_checkpoint(saved) if saved else None
-        if from_checkpoint is not None and from_checkpoint.round_id == assignment.round_id:
-            state: PersonalState | None = from_checkpoint
-        else:
-            state = self._store().find(
-                self._key(running), expected=expected, before_round=assignment.round_id
-            )
-            state = state or from_checkpoint
-        if state is None or (state.model_id, state.strategy) != (assignment.model_id, running.strategy.label):
-            return None
-        state.require_arrays(expected)
-        return state
+        return recall(
+            self._store(),
+            self._connection.key(running),
+            expected=expected,
+            round_id=running.device_round.assignment.round_id,
+            from_checkpoint=PersonalState.from_checkpoint(saved) if saved else None,
+        )
 
-    # The gradient, and the second model.
-
-    @override
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._personal.training is not None:
-            self._personal.training.start_epoch()
-
-    @override
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if self._personal.training is not None:
-            self._personal.training.before_batch()
+    # The gradient.
 
     @override
     def on_before_zero_grad(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
     ) -> None:
         self._window.on_zero_grad()
-        if self._personal.training is not None:
-            self._personal.training.shared_zeroes = True
+        super().on_before_zero_grad(trainer, pl_module, optimizer)
 
     @override
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -222,43 +204,7 @@ class FederatedCallback(L.Callback):
         if self._round is not None and self._round.strategy.changes_gradient:
             factor = loss_factor(trainer, self._window, optimizer)
             self._round.add_to_gradient_(pl_module, optimizer, factor=factor)
-        if self._personal.training is not None:
-            self._personal.training.shared_steps = True
-
-    @override
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if self._personal.training is not None:
-            self._personal.training.train_on(batch, batch_idx)
-
-    @override
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._personal.training is not None:
-            self._personal.training.end_epoch()
-
-    @override
-    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._personal.training is not None and trainer.validating:
-            self._personal.training.start_validation()
-
-    @override
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if self._personal.training is not None and trainer.validating:
-            self._personal.training.validate_on(batch, batch_idx, dataloader_idx)
-
-    @override
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._personal.training is not None and trainer.validating:
-            self._personal.training.end_validation()
+        super().on_before_optimizer_step(trainer, pl_module, optimizer)
 
     # The end.
 
@@ -306,7 +252,10 @@ class FederatedCallback(L.Callback):
         if not all(bool(tensor.isfinite().all()) for tensor in state.arrays.values()):
             _log.warning("the personal model holds NaN or Inf; the one from before this round is kept")
             return
-        self._store().save(self._key(running), state)
+        self._store().save(self._connection.key(running), state)
+
+    def _store(self) -> PersonalStore:
+        return self.personal_store or self._connection.personal_store()
 
     def _submit(self, trainer: L.Trainer, module: L.LightningModule, running: RunningRound) -> UpdateReceipt:
         return running.device_round.submit(
@@ -335,33 +284,11 @@ class FederatedCallback(L.Callback):
             )
         return self._personal.module
 
-    def _store(self) -> PersonalStore:
-        if self.personal_store is None:
-            self.personal_store = PersonalStore(self._connected().device_dir / "personal")
-        return self.personal_store
-
-    def _key(self, running: RunningRound) -> PersonalKey:
-        client = self._connected()
-        return PersonalKey(
-            org_id=client.org_id,
-            device=client.register(),
-            model_id=running.device_round.assignment.model_id,
-            strategy=running.strategy.label,
-        )
-
     # Connection, checkpoints, copies.
-
-    def _connected(self) -> FederatedClient:
-        if self._connection is None:
-            given = self.client if self.client is not None else _from_environment
-            self._connection = given() if callable(given) else given
-        return self._connection
 
     def close(self) -> None:
         """Close the connection if this callback made it; a client that was handed in stays open."""
-        if self._connection is not None and self._connection is not self.client:
-            self._connection.close()
-        self._connection = None
+        self._connection.close()
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -383,13 +310,4 @@ class FederatedCallback(L.Callback):
         state = dict(self.__dict__)
         for name in ("log", "log_dict"):
             state.pop(name, None)
-        state |= {"_connection": None, "_round": None, "_personal": PersonalSide()}
-        if not callable(self.client):
-            state["client"] = None
-        return state
-
-
-def _from_environment() -> FederatedClient:
-    from edgeml_client import FederatedClient  # noqa: PLC0415 - only when nothing was handed in
-
-    return FederatedClient()
+        return state | {"_round": None, "_personal": PersonalSide()}

@@ -7,6 +7,7 @@ from edgeml_lightning.personalization.optimizer_state import OptimizerState
 from edgeml_lightning.personalization.personal_file import PersonalKey
 from edgeml_lightning.personalization.personal_state import PersonalState
 from edgeml_lightning.personalization.personal_store import PersonalStore
+from edgeml_lightning.personalization.recall import recall
 
 __all__ = [
     "DittoModule",
@@ -15,5 +16,6 @@ __all__ = [
     "PersonalKey",
     "PersonalState",
     "PersonalStore",
+    "recall",
     "strategy_for",
 ]

@@ -66,18 +66,24 @@ def federated(federation: Federation, module: Any, **arguments: Any) -> dict[str
     return dict(module.state_dict())
 
 
-@pytest.mark.parametrize("arguments", TRAINERS.values(), ids=TRAINERS.keys())
-@pytest.mark.parametrize("make_optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
-def test_a_round_equals_the_term_in_the_loss(
-    federation: Federation, make_optimizer: Callable[..., Optimizer], arguments: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "how"),
+    [
+        ("sgd", "plain"),
+        ("sgd", "short last window"),
+        ("momentum", "clipped by norm"),
+        ("adam", "clipped by value"),
+        ("adamw", "short last window"),
+    ],
+)
+def test_a_round_equals_the_term_in_the_loss(federation: Federation, optimizer: str, how: str) -> None:
     """Four batches in windows of three end with a window of one, whose term weighs 1/3 as its loss does."""
     module = seeded(Net, seed=3)
-    module.make_optimizer = make_optimizer
+    module.make_optimizer = OPTIMIZERS[optimizer]
 
-    ours = federated(federation, module, **arguments)
+    ours = federated(federation, module, **TRAINERS[how])
 
-    for name, expected in reference(make_optimizer, **arguments).items():
+    for name, expected in reference(OPTIMIZERS[optimizer], **TRAINERS[how]).items():
         torch.testing.assert_close(ours[name], expected, rtol=0, atol=1e-6, msg=name)
 
 

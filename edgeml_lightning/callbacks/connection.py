@@ -1,0 +1,62 @@
+"""The device's connection, made when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from edgeml_client import FederatedClient
+from edgeml_lightning.callbacks.running_round import RunningRound
+from edgeml_lightning.personalization import PersonalKey, PersonalStore
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    """A client that was handed in, or one that is made on first use and belongs to this object.
+
+    A copy in another process keeps a function that makes a client, and drops a client.
+
+    Args:
+        given: A client, a function that makes one, or ``None`` for one that is configured by the environment.
+    """
+
+    def __init__(self, given: FederatedClient | Callable[[], FederatedClient] | None) -> None:
+        self.given = given
+        self._made: FederatedClient | None = None
+
+    def client(self) -> FederatedClient:
+        """Return the client.
+
+        Raises:
+            ConfigurationError: The environment does not say enough to make one.
+        """
+        if self.given is not None and not callable(self.given):
+            return self.given
+        if self._made is None:
+            self._made = FederatedClient() if self.given is None else self.given()
+        return self._made
+
+    def close(self) -> None:
+        """Close the client if it was made here; one that was handed in stays open."""
+        if self._made is not None:
+            self._made.close()
+            self._made = None
+
+    def key(self, running: RunningRound) -> PersonalKey:
+        """Return under which name this device keeps what is personal in a round."""
+        client = self.client()
+        return PersonalKey(
+            org_id=client.org_id,
+            device=client.register(),
+            model_id=running.device_round.assignment.model_id,
+            strategy=running.strategy.label,
+        )
+
+    def personal_store(self) -> PersonalStore:
+        """Return the store beside the client's other state."""
+        return PersonalStore(self.client().device_dir / "personal")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process can use."""
+        return {"given": self.given if callable(self.given) else None, "_made": None}
