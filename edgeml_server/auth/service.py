@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -42,18 +42,22 @@ __all__ = ["Refusal", "TokenPolicy", "bootstrap", "refresh", "revoke"]
 _MAX_RIVALS: Final = 8
 """How often a decision is taken anew because somebody else changed the same row first."""
 
-_REMEMBERED_GENERATIONS: Final = 100
-"""Older refresh tokens of a family are forgotten: they are refused, but no longer revoke the family."""
-
 
 @dataclass(frozen=True)
 class TokenPolicy:
-    """How long tokens live, and the key that derives them."""
+    """How long tokens live, and the key that derives them.
+
+    Attributes:
+        grace_s: For how many seconds a lost answer is given again.
+        remembered_generations: Refresh tokens of a family that are older than so many are forgotten: they are
+            refused, but no longer revoke the family.
+    """
 
     access_ttl_s: int
     refresh_ttl_s: int
     grace_s: int
-    key: bytes
+    key: bytes = field(repr=False)
+    remembered_generations: int = 100
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,9 @@ def _rotate(
     if not tokens.rotate_family(family, rotated_at=now, refresh_expires_at=refresh_expires_at):
         return None
     rotated = replace(family, generation=family.generation + 1)
-    tokens.forget_old(family.id, now=now, before_generation=rotated.generation - _REMEMBERED_GENERATIONS)
+    tokens.forget_old(
+        family.id, now=now, before_generation=rotated.generation - policy.remembered_generations
+    )
     successor, access = _successors(presented, key=policy.key)
     return _issue(tokens, rotated, successor, access, now=now)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,17 +14,25 @@ from edgeml_client.testing import FakeClock
 from edgeml_server import EmbeddedServer
 from edgeml_server.auth.tokens import TokenKind, draw_token
 
-BODY = {"org_id": "clinic-a", "device_identifier": "mri-3"}
-
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-@pytest.fixture
-def timed(tmp_path: Path, clock: FakeClock) -> Iterator[EmbeddedServer]:
-    with EmbeddedServer(tmp_path, clock=clock) as running:
+@pytest.fixture(scope="module")
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(scope="module")
+def timed(clock: FakeClock) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(clock=clock) as running:
         yield running
+
+
+@pytest.fixture
+def body(org: str) -> dict[str, Any]:
+    return {"org_id": org, "device_identifier": "mri-3"}
 
 
 @pytest.fixture
@@ -34,29 +42,29 @@ def device(timed: EmbeddedServer) -> Iterator[httpx.Client]:
 
 
 def test_enrolment_answers_the_token_state(
-    timed: EmbeddedServer, device: httpx.Client, clock: FakeClock
+    timed: EmbeddedServer, device: httpx.Client, clock: FakeClock, body: dict[str, Any], org: str
 ) -> None:
-    token = timed.create_bootstrap_token(org_id="clinic-a")
+    token = timed.create_bootstrap_token(org_id=org)
 
-    answer = device.post("/device-auth/bootstrap", json=BODY, headers=bearer(token))
+    answer = device.post("/device-auth/bootstrap", json=body, headers=bearer(token))
 
     assert answer.status_code == 200
     state = TokenResponse.model_validate_json(answer.content)
-    assert (state.org_id, state.device_identifier, state.scopes) == ("clinic-a", "mri-3", ("devices:write",))
+    assert (state.org_id, state.device_identifier, state.scopes) == (org, "mri-3", ("devices:write",))
     assert state.token_type == "Bearer"
     assert state.expires_at == clock.now() + timedelta(minutes=15)
 
 
 def test_an_access_token_may_live_an_hour_and_no_longer(
-    timed: EmbeddedServer, device: httpx.Client, clock: FakeClock
+    timed: EmbeddedServer, device: httpx.Client, clock: FakeClock, body: dict[str, Any], org: str
 ) -> None:
-    token = timed.create_bootstrap_token(org_id="clinic-a")
+    token = timed.create_bootstrap_token(org_id=org)
 
     refused = device.post(
-        "/device-auth/bootstrap", json=BODY | {"access_ttl_seconds": 3601}, headers=bearer(token)
+        "/device-auth/bootstrap", json=body | {"access_ttl_seconds": 3601}, headers=bearer(token)
     )
     answer = device.post(
-        "/device-auth/bootstrap", json=BODY | {"access_ttl_seconds": 3600}, headers=bearer(token)
+        "/device-auth/bootstrap", json=body | {"access_ttl_seconds": 3600}, headers=bearer(token)
     )
 
     assert refused.status_code == 422
@@ -66,10 +74,10 @@ def test_an_access_token_may_live_an_hour_and_no_longer(
 
 
 def test_an_access_token_opens_calls_until_it_expires(
-    timed: EmbeddedServer, device: httpx.Client, clock: FakeClock
+    timed: EmbeddedServer, device: httpx.Client, clock: FakeClock, body: dict[str, Any], org: str
 ) -> None:
-    token = timed.create_bootstrap_token(org_id="clinic-a")
-    state = device.post("/device-auth/bootstrap", json=BODY, headers=bearer(token)).json()
+    token = timed.create_bootstrap_token(org_id=org)
+    state = device.post("/device-auth/bootstrap", json=body, headers=bearer(token)).json()
 
     fresh = device.get("/models", headers=bearer(state["access_token"]))
     clock.advance(900)
@@ -82,9 +90,11 @@ def test_an_access_token_opens_calls_until_it_expires(
     )
 
 
-def test_revoking_ends_every_token_of_the_device_at_once(timed: EmbeddedServer, device: httpx.Client) -> None:
-    token = timed.create_bootstrap_token(org_id="clinic-a")
-    state = device.post("/device-auth/bootstrap", json=BODY, headers=bearer(token)).json()
+def test_revoking_ends_every_token_of_the_device_at_once(
+    timed: EmbeddedServer, device: httpx.Client, body: dict[str, Any], org: str
+) -> None:
+    token = timed.create_bootstrap_token(org_id=org)
+    state = device.post("/device-auth/bootstrap", json=body, headers=bearer(token)).json()
 
     answer = device.post(
         "/device-auth/revoke", json={"refresh_token": state["refresh_token"], "reason": "lost"}
@@ -101,18 +111,22 @@ def test_revoking_a_token_nobody_has_succeeds_for_it_is_revoked(device: httpx.Cl
     assert device.post("/device-auth/revoke", json={"refresh_token": token}).status_code == 204
 
 
-def test_a_revoked_device_enrols_again_with_a_new_token(timed: EmbeddedServer, device: httpx.Client) -> None:
-    first = timed.create_bootstrap_token(org_id="clinic-a")
-    state = device.post("/device-auth/bootstrap", json=BODY, headers=bearer(first)).json()
+def test_a_revoked_device_enrols_again_with_a_new_token(
+    timed: EmbeddedServer, device: httpx.Client, body: dict[str, Any], org: str
+) -> None:
+    first = timed.create_bootstrap_token(org_id=org)
+    state = device.post("/device-auth/bootstrap", json=body, headers=bearer(first)).json()
     device.post("/device-auth/revoke", json={"refresh_token": state["refresh_token"]})
-    second = timed.create_bootstrap_token(org_id="clinic-a")
+    second = timed.create_bootstrap_token(org_id=org)
 
-    assert device.post("/device-auth/bootstrap", json=BODY, headers=bearer(second)).status_code == 200
+    assert device.post("/device-auth/bootstrap", json=body, headers=bearer(second)).status_code == 200
 
 
-def test_refreshing_over_http_answers_the_successor(timed: EmbeddedServer, device: httpx.Client) -> None:
-    token = timed.create_bootstrap_token(org_id="clinic-a")
-    state = device.post("/device-auth/bootstrap", json=BODY, headers=bearer(token)).json()
+def test_refreshing_over_http_answers_the_successor(
+    timed: EmbeddedServer, device: httpx.Client, body: dict[str, Any], org: str
+) -> None:
+    token = timed.create_bootstrap_token(org_id=org)
+    state = device.post("/device-auth/bootstrap", json=body, headers=bearer(token)).json()
 
     answer = device.post("/device-auth/refresh", json={"refresh_token": state["refresh_token"]})
     again = device.post("/device-auth/refresh", json={"refresh_token": state["refresh_token"]})
@@ -124,13 +138,13 @@ def test_refreshing_over_http_answers_the_successor(timed: EmbeddedServer, devic
 
 
 def test_a_used_token_is_refused_once_the_answer_cannot_be_lost_any_more(
-    timed: EmbeddedServer, device: httpx.Client, clock: FakeClock
+    timed: EmbeddedServer, device: httpx.Client, clock: FakeClock, body: dict[str, Any], org: str
 ) -> None:
-    token = timed.create_bootstrap_token(org_id="clinic-a")
-    first = device.post("/device-auth/bootstrap", json=BODY, headers=bearer(token))
+    token = timed.create_bootstrap_token(org_id=org)
+    first = device.post("/device-auth/bootstrap", json=body, headers=bearer(token))
     clock.advance(31)
 
-    again = device.post("/device-auth/bootstrap", json=BODY, headers=bearer(token))
+    again = device.post("/device-auth/bootstrap", json=body, headers=bearer(token))
 
     assert first.status_code == 200
     assert again.status_code == 401
@@ -139,20 +153,22 @@ def test_a_used_token_is_refused_once_the_answer_cannot_be_lost_any_more(
 
 
 def test_an_expired_bootstrap_token_is_refused(
-    timed: EmbeddedServer, device: httpx.Client, clock: FakeClock
+    timed: EmbeddedServer, device: httpx.Client, clock: FakeClock, body: dict[str, Any], org: str
 ) -> None:
-    token = timed.create_bootstrap_token(org_id="clinic-a", ttl_s=60)
+    token = timed.create_bootstrap_token(org_id=org, ttl_s=60)
     clock.advance(60)
 
-    answer = device.post("/device-auth/bootstrap", json=BODY, headers=bearer(token))
+    answer = device.post("/device-auth/bootstrap", json=body, headers=bearer(token))
 
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 
 
-def test_another_organizations_id_is_not_found(timed: EmbeddedServer, device: httpx.Client) -> None:
-    token = timed.create_bootstrap_token(org_id="clinic-a")
+def test_another_organizations_id_is_not_found(
+    timed: EmbeddedServer, device: httpx.Client, body: dict[str, Any], org: str
+) -> None:
+    token = timed.create_bootstrap_token(org_id=org)
 
-    answer = device.post("/device-auth/bootstrap", json=BODY | {"org_id": "clinic-b"}, headers=bearer(token))
+    answer = device.post("/device-auth/bootstrap", json=body | {"org_id": "clinic-b"}, headers=bearer(token))
 
     assert answer.status_code == 404
     assert "clinic-b" in answer.json()["detail"]
@@ -172,9 +188,11 @@ def test_another_organizations_id_is_not_found(timed: EmbeddedServer, device: ht
     ],
 )
 @pytest.mark.parametrize("call", ["bootstrap", "models"])
-def test_without_a_good_token_nothing_opens(http: httpx.Client, headers: dict[str, str], call: str) -> None:
+def test_without_a_good_token_nothing_opens(
+    http: httpx.Client, headers: dict[str, str], call: str, body: dict[str, Any]
+) -> None:
     answer = (
-        http.post("/device-auth/bootstrap", json=BODY, headers=headers)
+        http.post("/device-auth/bootstrap", json=body, headers=headers)
         if call == "bootstrap"
         else http.get("/models", headers=headers)
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect
@@ -11,6 +13,15 @@ from sqlalchemy import inspect
 from edgeml_server.db import Database
 from edgeml_server.db.migrate import current_revision, downgrade, newest_revision, upgrade
 from edgeml_server.db.schema import METADATA
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database of its own, to migrate up and down."""
+    opened = Database(database_url)
+    upgrade(opened)
+    yield opened
+    opened.close()
 
 
 def test_a_migrated_database_has_exactly_the_tables_of_the_code(database: Database) -> None:
