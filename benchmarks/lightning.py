@@ -150,7 +150,7 @@ def show(results: Results) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=9, help="timed turns (default: %(default)s)")
+    parser.add_argument("--repetitions", type=int, default=7, help="timed turns (default: %(default)s)")
     parser.add_argument("--no-peers", action="store_true", help="measure ours only")
     parser.add_argument("--short", action="store_true", help="a tiny network, once, no peers: seconds")
     parser.add_argument("--out", type=Path, default=_RESULTS, help="where the figures go (JSON)")

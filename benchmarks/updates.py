@@ -226,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--size", choices=[*SIZES], default="11M", help="of the models (default: %(default)s)"
     )
-    parser.add_argument("--repetitions", type=int, default=7, help="timed turns (default: %(default)s)")
+    parser.add_argument("--repetitions", type=int, default=5, help="timed turns (default: %(default)s)")
     parser.add_argument("--no-peers", action="store_true", help="measure ours and the limits only")
     parser.add_argument(
         "--tables",
