@@ -1,4 +1,8 @@
-"""What every test of the client starts from: no settings of this machine, and no waiting."""
+"""What every test of the client starts from: no settings of this machine, and no waiting.
+
+Property tests try the same examples at every run, and no clock judges them; ``HYPOTHESIS_PROFILE=explore``
+tries many more, new ones each time.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,15 @@ from pathlib import Path
 
 import pytest
 import stamina
+from hypothesis import HealthCheck, settings
 
 from edgeml_client.testing import ScriptedServer
+
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", settings.get_profile("steady"), derandomize=False, max_examples=3000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ HEADER = UpdateHeader(
 UPDATE = encode_update(HEADER, {name: STATE[name] for name in LAYOUT.floating.names})
 MODEL = encode_model(STATE)
 SAVED = dumps_state_dict(STATE)
-SOME = settings(max_examples=300, deadline=None, database=None)
+SOME = settings(max_examples=max(300, settings.default.max_examples))
 
 
 def _damaged(data: bytes, edits: list[tuple[int, int]], cut: int) -> bytes:
@@ -72,7 +72,7 @@ def test_a_damaged_model_is_refused_or_is_a_whole_model(edits: list[tuple[int, i
     _open_model(_damaged(MODEL, edits, cut))
 
 
-@settings(SOME, max_examples=150)
+@SOME
 @given(edits=edits, cut=cuts)
 def test_a_damaged_torch_file_is_refused_or_is_a_state_dict(edits: list[tuple[int, int]], cut: int) -> None:
     try:
@@ -92,7 +92,7 @@ described = st.fixed_dictionaries({
 })  # fmt: skip
 
 
-@settings(SOME, max_examples=100)
+@SOME
 @given(
     header=st.dictionaries(
         st.sampled_from([*STATE, "__metadata__", "x"]), described | json_values, max_size=4
