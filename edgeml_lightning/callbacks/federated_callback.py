@@ -203,7 +203,7 @@ class FederatedCallback(SecondModelHooks):
     ) -> None:
         if self._round is not None and self._round.strategy.changes_gradient:
             factor = loss_factor(trainer, self._window, optimizer)
-            self._round.add_to_gradient_(pl_module, optimizer, factor=factor)
+            self._round.add_to_gradient_(optimizer, factor=factor)
         super().on_before_optimizer_step(trainer, pl_module, optimizer)
 
     # The end.
@@ -237,8 +237,9 @@ class FederatedCallback(SecondModelHooks):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        running, self._round, self._personal, self._resumed = self._round, None, PersonalSide(), {}
+        running, self._round, self._resumed = self._round, None, {}
         if running is not None:
+            self._personal = PersonalSide()
             _log.warning(
                 "round %s: training ended with %s, so nothing was uploaded; the next fit starts it again",
                 running.device_round.assignment.round_id,

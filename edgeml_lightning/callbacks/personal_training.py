@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from edgeml_lightning.callbacks.accumulation import AccumulationWindow
+from edgeml_lightning.callbacks.anchoring import Anchoring
 from edgeml_lightning.callbacks.personal_log import redirect_log, restore_log
 from edgeml_lightning.callbacks.requirements import check_optimizers
 from edgeml_lightning.callbacks.schedules import step_schedules
@@ -71,7 +72,6 @@ class PersonalTraining:
     ) -> None:
         self._trainer = trainer
         self._strategy = strategy
-        self._anchors = anchors
         self._window = AccumulationWindow()
         self._restored = OptimizerState()
         self._randomness = capture_randomness()
@@ -83,6 +83,7 @@ class PersonalTraining:
         self.shared_steps = False
         self.module = _copy_of(module)
         self.module.trainer = trainer
+        self._anchoring = Anchoring(self.module, anchors)
         redirect_log(self.module, to=module)
 
     def load_(self, arrays: Mapping[str, Tensor], optimizer: OptimizerState) -> None:
@@ -178,18 +179,8 @@ class PersonalTraining:
         return loss.detach()
 
     def _pull(self, optimizer: Optimizer) -> None:
-        names = parameter_names(self.module)
-        parameters = [
-            parameter
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-            if names.get(parameter) in self._anchors
-        ]
-        self._strategy.add_to_personal_gradient_(
-            parameters,
-            [self._anchors[names[parameter]] for parameter in parameters],
-            factor=self._window.factor(self._trainer.accumulate_grad_batches),
-        )
+        factor = self._window.factor(self._trainer.accumulate_grad_batches)
+        self._strategy.add_to_personal_gradient_(*self._anchoring.pairs(optimizer), factor=factor)
 
     # Schedules.
 

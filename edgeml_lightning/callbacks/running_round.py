@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import lightning as L
 from torch import Tensor
 from torch.optim import Optimizer
 
 from edgeml_client.updates import GlobalModel
+from edgeml_lightning.callbacks.anchoring import Anchoring
 from edgeml_lightning.exchange import check_matches, clone_arrays, delta_since, load_global_, model_state
-from edgeml_lightning.naming import parameter_names
 from edgeml_lightning.partition import Partition
 from edgeml_lightning.strategies import FederatedStrategy
 
@@ -48,6 +48,15 @@ class RunningRound:
     first_step: int | None = None
     sample_count: int = 0
     received_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    _shared: Anchoring = field(init=False)
+    _pulled: Anchoring = field(init=False)
+
+    def anchor(self, module: L.LightningModule) -> None:
+        """Pair the module's parameters with the received model, for :meth:`add_to_gradient_`."""
+        kept = {name: self.strategy.origin_of(name) for name in self.split.kept}
+        pulled = {name: self.reference[origin] for name, origin in kept.items() if origin in self.reference}
+        self._shared = Anchoring(module, self.reference)
+        self._pulled = Anchoring(module, pulled)
 
     def delta(self, module: L.LightningModule) -> dict[str, Tensor]:
         """Return what training changed in the arrays that are sent."""
@@ -59,25 +68,10 @@ class RunningRound:
         sent = set(self.split.sent)
         return tuple(spec.name for spec in self.base.layout if spec.is_averaged and spec.name not in sent)
 
-    def add_to_gradient_(self, module: L.LightningModule, optimizer: Optimizer, *, factor: float) -> None:
+    def add_to_gradient_(self, optimizer: Optimizer, *, factor: float) -> None:
         """Add what the strategy adds to the gradients of one optimizer's parameters."""
-        names = parameter_names(module)
-        own = [param for param in _parameters(optimizer) if param in names]
-        shared = [param for param in own if names[param] in self.reference]
-        self.strategy.add_to_gradient_(
-            shared, [self.reference[names[param]] for param in shared], factor=factor
-        )
-        kept = set(self.split.kept)
-        pulled = [
-            param
-            for param in own
-            if names[param] in kept and self.strategy.origin_of(names[param]) in self.reference
-        ]
-        self.strategy.add_to_personal_gradient_(
-            pulled,
-            [self.reference[self.strategy.origin_of(names[param])] for param in pulled],
-            factor=factor,
-        )
+        self.strategy.add_to_gradient_(*self._shared.pairs(optimizer), factor=factor)
+        self.strategy.add_to_personal_gradient_(*self._pulled.pairs(optimizer), factor=factor)
 
 
 def receive(
@@ -120,7 +114,7 @@ def receive(
         load_global_(module, received | _first_kept(state, arrays, split=split, strategy=strategy))
         floating = [name for name in split.received if state[name].is_floating_point()]
         reference = clone_arrays(model_state(module), floating)
-    return RunningRound(
+    running = RunningRound(
         device_round=device_round,
         strategy=strategy,
         base=base,
@@ -128,6 +122,8 @@ def receive(
         reference=reference,
         started_s=started_s,
     )
+    running.anchor(module)
+    return running
 
 
 def _first_kept(
@@ -143,7 +139,3 @@ def _first_kept(
         for name, origin in origins.items()
         if origin is not None and origin.shape == state[name].shape
     }
-
-
-def _parameters(optimizer: Optimizer) -> Iterable[Any]:
-    return (parameter for group in optimizer.param_groups for parameter in group["params"])
