@@ -163,6 +163,20 @@ def test_threads_that_need_a_token_at_once_refresh_once(
     assert num_refreshes(server) == 1
 
 
+def test_an_early_refresh_that_somebody_else_made_is_not_made_again(
+    server: ScriptedServer, auth: DeviceAuthClient, clock: FakeClock
+) -> None:
+    clock.advance(880)
+    old = auth._held
+    assert old is not None
+    auth.refresh_sync()
+
+    state = auth._refreshed_if_possible(old.state, 30)
+
+    assert state.access_token.get_secret_value() == "access-2"
+    assert num_refreshes(server) == 1
+
+
 def test_while_one_thread_refreshes_early_the_others_go_on(
     server: ScriptedServer, auth: DeviceAuthClient, clock: FakeClock, rotation: Rotation
 ) -> None:

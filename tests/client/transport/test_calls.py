@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import SecretStr, TypeAdapter
 
+from edgeml_client._transport import http
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client.errors import (
     AuthError,
@@ -218,6 +219,16 @@ def test_a_web_page_in_an_error_is_shortened(server: ScriptedServer, transport: 
 
     assert len(str(failed.value)) < 500
     assert "<" not in str(failed.value)
+
+
+def test_an_answer_that_does_not_end_is_cut_off(
+    server: ScriptedServer, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 1_000)
+    server.on("GET", "/thing", Reply(body=b"[" * 100_000))
+
+    with pytest.raises(InvalidResponseError, match="more than 1000 bytes"):
+        transport.call("GET", "/thing", Record)
 
 
 def test_an_answer_of_another_form_names_the_field_and_hides_the_value(
