@@ -56,7 +56,7 @@ def update_file(size: str, filters: list[dict[str, Any]]) -> bytes:
 
 
 def cases(size: str) -> Cases:
-    """Return each pipeline up to a file in the outbox that survives a power cut, the dense one in memory too."""
+    """Return each pipeline up to a file synced in the outbox, and the dense one in memory too."""
     base, updated = states(size)
     folder = tempfile.TemporaryDirectory(prefix="edgeml-bench-")
     outbox = Outbox(Path(folder.name))
