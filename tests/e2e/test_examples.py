@@ -16,7 +16,7 @@ PROMISES = {
     "client_alone.py": "round 5:",
     "custom_filter.py": "unchanged",
 }
-HELPERS = {"digits.py", "quickstart_picture.py", "quickstart_report.py"}
+HELPERS = {"digits.py", "quickstart_federations.py", "quickstart_picture.py", "quickstart_report.py"}
 TESTED_ELSEWHERE = {"quickstart.py"}
 
 
