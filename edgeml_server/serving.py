@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 from fastapi import FastAPI
+from typing_extensions import override
 
 from edgeml_client import __version__
 from edgeml_server.app import create_app
@@ -19,8 +20,14 @@ from edgeml_server.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
+
+    from edgeml_server.plane import ControlPlane
 
 __all__ = ["app_from_environment", "serve_forever"]
+
+_GRACE_S: Final = 10
+"""Requests still open when a worker process is told to stop get this long to end."""
 
 _HANDED_ON: Final = ("database_url", "blob_url", "workers")
 """What the command line may have chosen, and worker processes must learn through their environment."""
@@ -45,11 +52,24 @@ def serve_forever(settings: Settings, *, announce: Callable[[str], None]) -> Non
         config = uvicorn.Config(
             create_app(plane), host=settings.host, port=settings.port, http="h11", ws="none", lifespan="on"
         )
-        server = uvicorn.Server(config)
+        server = _Server(config, plane)
         try:
             server.run()
         except SystemExit as exc:  # uvicorn's way to say that it could not listen; its log says why
             raise SetupError(f"cannot listen on {settings.host} port {settings.port}") from exc
+
+
+class _Server(uvicorn.Server):
+    """A server that, when told to stop, answers those who wait for a round at once."""
+
+    def __init__(self, config: uvicorn.Config, plane: ControlPlane) -> None:
+        super().__init__(config)
+        self._plane = plane
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._plane.announcements.close()
+        super().handle_exit(sig, frame)
 
 
 def app_from_environment() -> FastAPI:
@@ -74,4 +94,5 @@ def _serve_in_processes(settings: Settings) -> None:
         http="h11",
         ws="none",
         lifespan="on",
+        timeout_graceful_shutdown=_GRACE_S,
     )

@@ -81,7 +81,8 @@ class Announcements:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may close this while the thread it interrupted holds the lock.
+        self._lock = threading.RLock()
         self._wakes: dict[str, list[Callable[[], None]]] = {}
         self._is_closed = False
 

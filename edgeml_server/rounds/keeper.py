@@ -21,6 +21,7 @@ from edgeml_server.plane import ControlPlane
 from edgeml_server.rounds.aggregating import LEASE_S, RoundAggregation
 from edgeml_server.rounds.announcements import KEEPER_TOPIC, device_topic, round_topic
 from edgeml_server.rounds.deadlines import seconds_until_next
+from edgeml_server.rounds.forgetting import forget_updates
 from edgeml_server.rounds.overview import ActiveRound, active_rounds, cohort_of, release_leases
 from edgeml_server.rounds.service import RoundWork, apply_due_change, draw_waiting_cohorts
 
@@ -35,7 +36,7 @@ _AFTER_AN_ERROR_S: Final = 5.0
 
 
 class RoundKeeper:
-    """Draws cohorts, keeps deadlines, aggregates, and passes on what other processes changed."""
+    """Draws cohorts, keeps deadlines, aggregates, forgets, and passes on what other processes changed."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
@@ -111,6 +112,8 @@ class RoundKeeper:
         changed = [one for one in rounds if known.get(one.round_id) != one]
         ended = known.keys() - self._known.keys()
         self._plane.announcements.announce([round_topic(round_id) for round_id in ended])
+        for round_id in ended:
+            forget_updates(self._plane, round_id)
         self._plane.announcements.announce([round_topic(one.round_id) for one in changed])
         for one in changed:
             before = known.get(one.round_id)

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import random
-import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,24 +24,10 @@ from edgeml_server import EmbeddedServer
 from edgeml_server.aggregation import Contribution, average_updates, write_next_version
 from edgeml_server.rounds.bases import find_base
 from tests.server.rounds.fleet import Fleet, FleetDevice
+from tests.server.rounds.killable import Killable
 
 NUM_DEVICES, NUM_ROUNDS, NUM_KILLS = 4, 3, 12
 BASE = {"w": np.zeros((400, 500), np.float32), "steps": np.array(1)}
-LAUNCHER = """
-import os, sys
-from edgeml_server.serving import serve_forever
-from edgeml_server.settings import Settings
-
-for _ in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the log of requests does not belong in our protocol
-        serve_forever(Settings(), announce=lambda text: None)
-        os._exit(0)
-    print(child, flush=True)
-    os.waitpid(child, 0)
-    print("ended", flush=True)
-"""
 CLOCK = SystemClock()
 
 
@@ -57,68 +38,6 @@ def delta_of(device: int, round_number: int) -> np.ndarray:
 
 def samples_of(device: int) -> int:
     return 10 + 7 * device
-
-
-class Killable:
-    """A served control plane that is killed and started again on the same data.
-
-    A launcher imports the program once and forks a process for each start, so that a start takes
-    milliseconds and many kills fit into a test.
-    """
-
-    def __init__(self, database_url: str, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        self.url = f"http://127.0.0.1:{port}"
-        self._launcher = subprocess.Popen(
-            [sys.executable, "-c", LAUNCHER],
-            env=os.environ
-            | {
-                "EDGEML_SERVER_PORT": str(port),
-                "EDGEML_SERVER_DATABASE_URL": database_url,
-                "EDGEML_SERVER_BLOB_URL": (folder / "blobs").as_uri(),
-                "PYTHONPATH": os.pathsep.join(sys.path),
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._process_id = 0
-
-    def start(self) -> None:
-        """Start it; it answers in a moment."""
-        assert self._launcher.stdin is not None
-        self._launcher.stdin.write("start\n")
-        self._launcher.stdin.flush()
-        self._process_id = int(self._line())
-
-    def wait_until_it_answers(self) -> None:
-        """Return once it is up."""
-        while True:
-            try:
-                httpx.get(f"{self.url}/health")
-            except httpx.TransportError:
-                CLOCK.sleep(0.01)
-            else:
-                return
-
-    def kill(self) -> None:
-        """Kill it without warning, and return once it is gone."""
-        os.kill(self._process_id, signal.SIGKILL)
-        assert self._line() == "ended"
-        self._process_id = 0
-
-    def close(self) -> None:
-        """End it, and the launcher."""
-        if self._process_id:
-            self.kill()
-        self._launcher.communicate()
-
-    def _line(self) -> str:
-        assert self._launcher.stdout is not None
-        return self._launcher.stdout.readline().strip()
 
 
 class StubbornDevice:
