@@ -8,11 +8,14 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
+from edgeml_client.errors import ConfigurationError
 from edgeml_lightning import Ditto, FedAvg, FederatedCallback, FedProx
+from edgeml_lightning.callbacks.schedules import step_schedules
 from edgeml_lightning.errors import PersonalStateError, UnsupportedTrainingError
 from edgeml_lightning.functional import proximal_penalty
 from tests.lightning.federation import Batch, DigitsNet, Federation, digits_of, loader, seeded, trainer
@@ -146,7 +149,7 @@ def test_schedules_follow_the_personal_figures(federation: Federation) -> None:
     assert personal.rates[-1] < 0.01
 
 
-def test_a_schedule_that_watches_nothing_logged_is_refused(federation: Federation) -> None:
+def test_a_schedule_may_watch_what_is_not_logged_if_it_is_not_strict(federation: Federation) -> None:
     class Watching(DigitsNet):
         def configure_optimizers(self) -> Any:
             optimizer = SGD(self.parameters(), lr=0.1)
@@ -163,6 +166,22 @@ def test_a_schedule_that_watches_nothing_logged_is_refused(federation: Federatio
 
     assert callback.last_round is not None
     assert callback.last_round.update_status == "accepted"
+
+
+def test_a_strict_schedule_that_watches_nothing_logged_is_refused() -> None:
+    module = DigitsNet()
+    scheduler = ReduceLROnPlateau(SGD(module.parameters(), lr=0.1))
+    config = LRSchedulerConfig(scheduler, monitor="val_f1", reduce_on_plateau=True)
+
+    with pytest.raises(ConfigurationError, match="'val_f1', which was not logged; available are: val_loss"):
+        step_schedules(
+            module,
+            [config],
+            interval="epoch",
+            number=1,
+            plateau=True,
+            metrics={"val_loss": torch.tensor(1.0)},
+        )
 
 
 def test_the_personal_model_and_its_momentum_survive_a_restart(federation: Federation) -> None:

@@ -321,3 +321,49 @@ def test_the_personal_model_can_be_used_like_any_module(federation: Federation) 
     (measured,) = trainer().validate(callback.personal_module(), loader(digits_of(0)), verbose=False)
     assert measured["val_loss"] == pytest.approx(callback.last_round.personal_metrics["val_loss"])
     assert callback.personal_module() is not module
+
+
+def test_buffers_can_start_anew_each_round(federation: Federation) -> None:
+    """With ``buffers="reset"`` a round starts from the global statistics; what they become is not sent."""
+    callback = joined(federation, num_rounds=2)
+    callback.strategy = FedAvg(buffers="reset")
+    module, watcher = seeded(), Watcher()
+
+    trainer(callback).fit(module, loader(digits_of(0)))
+    assert module.body[1].running_mean.any()
+    trainer(callback, watcher).fit(module, loader(digits_of(0)))
+
+    assert not watcher.arrays["body.1.running_mean"].any()
+    assert not federation.global_state()["body.1.running_mean"].any()
+
+
+@pytest.mark.parametrize("strategy", [FedProx(0.1), Ditto(0.1), FedPer(["body"])])
+def test_compiled_layers_take_part_under_their_own_names(federation: Federation, strategy: Any) -> None:
+    callback = joined(federation)
+    callback.strategy = strategy
+    module = seeded()
+    module.body = torch.compile(module.body, backend="eager")
+
+    trainer(callback).fit(module, loader(digits_of(0)), loader(digits_of(0)))
+
+    assert callback.last_round is not None
+    federation.server.wait_for_round(callback.last_round.round_id, timeout_s=30)
+    state, before = federation.global_state(), seeded().state_dict()
+    assert torch.equal(state["body.0.weight"], before["body.0.weight"]) == isinstance(strategy, FedPer)
+    assert not torch.equal(state["classifier.weight"], before["classifier.weight"])
+
+
+def test_sparse_gradients_are_refused_under_a_proximal_term(federation: Federation) -> None:
+    class Sparse(DigitsNet):
+        def __init__(self, **arguments: Any) -> None:
+            super().__init__(**arguments)
+            self.scale = nn.Embedding(2, 10, sparse=True)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) + self.scale(torch.zeros(len(images), dtype=torch.int64))
+
+    callback = joined(federation, seeded(Sparse))
+    callback.strategy = FedProx(0.1)
+
+    with pytest.raises(ValueError, match="sparse=False"):
+        trainer(callback).fit(seeded(Sparse), loader(digits_of(0)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
 import pytest
 import pytorch_lightning
-from torch.utils.data import DataLoader, SubsetRandomSampler
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning import FederatedCallback
@@ -64,3 +65,15 @@ def test_several_loaders_need_a_sample_count(loaders: Any) -> None:
 def test_no_samples_are_an_error() -> None:
     with pytest.raises(ConfigurationError, match="no training samples"):
         count_samples(DataLoader(digits_of(0), sampler=SubsetRandomSampler([])))
+
+
+def test_data_that_claims_a_length_it_does_not_have_needs_a_sample_count() -> None:
+    class Unsized(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(())
+
+        def __len__(self) -> int:
+            raise TypeError("a stream has no length")
+
+    with pytest.raises(ConfigurationError, match="sample_count"):
+        count_samples(DataLoader(Unsized()))
