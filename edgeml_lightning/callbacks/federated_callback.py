@@ -168,7 +168,7 @@ class FederatedCallback(SecondModelHooks):
             started_s=started_s,
             keep_weights=is_resumed,
         )
-        self._round.first_step = self._resumed["first_step"] if is_resumed else None
+        self._round.first_step = self._resumed.get("first_step") if is_resumed else None
         expected = self._personal.expected_arrays(module, self._round)
         self._personal.begin(trainer, module, self._round, recalled=self._recall(self._round, expected))
 

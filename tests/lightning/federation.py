@@ -34,7 +34,7 @@ class Federation:
     def register_model(self, module: nn.Module, *, name: str = "digits") -> None:
         self.server.register_model(org_id=self.org_id, name=name, state=model_state(module))
 
-    def enrol(self, device: str) -> FederatedClient:
+    def enrol(self, device: str, **arguments: Any) -> FederatedClient:
         """Return a connected client; the device is known to the control plane."""
         auth = DeviceAuthClient(
             base_url=self.server.url,
@@ -53,6 +53,7 @@ class Federation:
             api_base=self.server.api_base,
             device_identifier=device,
             state_dir=self.folder / device,
+            **arguments,
         )
         client.register()
         self.clients.append(client)

@@ -14,9 +14,16 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from edgeml_client.errors import ConfigurationError, ModelMismatchError, NonFiniteError
+from edgeml_client.errors import (
+    ConfigurationError,
+    ConnectionFailedError,
+    ModelMismatchError,
+    NonFiniteError,
+)
+from edgeml_client.testing import FakeClock
 from edgeml_lightning import Ditto, FedAvg, FederatedCallback, FedPer, FedProx
 from edgeml_lightning.errors import FederationError, NoRoundAssignedError
+from edgeml_server import EmbeddedServer
 from tests.lightning.federation import Batch, DigitsNet, Federation, digits_of, loader, seeded, trainer
 
 
@@ -367,3 +374,26 @@ def test_sparse_gradients_are_refused_under_a_proximal_term(federation: Federati
 
     with pytest.raises(ValueError, match="sparse=False"):
         trainer(callback).fit(seeded(Sparse), loader(digits_of(0)))
+
+
+def test_a_lost_network_loses_neither_the_update_nor_the_personal_model(tmp_path: Path) -> None:
+    """The control plane goes away while the device trains: the update waits on the disk."""
+    with EmbeddedServer() as server:
+        federation = Federation(server, tmp_path, org_id="lost")
+        federation.register_model(seeded())
+        client = federation.enrol("device", clock=FakeClock())
+        federation.open_rounds()
+        callback = FederatedCallback(client, model="digits", strategy=Ditto(0.1), wait_s=30)
+
+        class Leaving(L.Callback):
+            def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+                server.close()
+
+        with pytest.raises(ConnectionFailedError, match="flush_outbox"):
+            trainer(callback, Leaving()).fit(seeded(), loader(digits_of(0)))
+
+    assert callback.last_round is None
+    assert isinstance(callback.personal_module(), DigitsNet)
+    assert list((client.device_dir / "outbox").iterdir())
+    assert list((client.device_dir / "personal").rglob("*.safetensors"))
+    federation.close()
