@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["file_response"]
 
 
+class _FileInLargePieces(FileResponse):
+    """Reads 1 MiB at a time: each piece is a visit to another thread, which costs more than reading 64 KiB."""
+
+    chunk_size = 1 << 20
+
+
 def file_response(request: Request, store: BlobStore, blob: StoredBlob) -> Response:
     """Return the file, or the part that ``Range`` asks for, or 304 if ``If-None-Match`` has it.
 
@@ -26,7 +32,7 @@ def file_response(request: Request, store: BlobStore, blob: StoredBlob) -> Respo
     headers = {"ETag": etag, "Repr-Digest": digest_field(blob.digest), "Cache-Control": "private, no-cache"}
     if _has_it(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    return FileResponse(store.path(blob.digest), media_type="application/octet-stream", headers=headers)
+    return _FileInLargePieces(store.path(blob.digest), media_type="application/octet-stream", headers=headers)
 
 
 def _has_it(if_none_match: str | None, etag: str) -> bool:
