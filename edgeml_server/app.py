@@ -55,13 +55,16 @@ def create_app(plane: ControlPlane) -> FastAPI:
                 keeper.start()
             yield
 
-    app = FastAPI(title="EdgeML control plane", version=__version__, lifespan=keep)
+    # The interactive pages would load their scripts from elsewhere; /openapi.json stays.
+    app = FastAPI(
+        title="EdgeML control plane", version=__version__, lifespan=keep, docs_url=None, redoc_url=None
+    )
     app.state.plane = plane
     app.state.version_uses = tuple(use for domain in DOMAINS for use in domain.version_uses)
     answer_problems(app)
     # Added last is outermost: the name of the request is there for the refusal of its body.
     app.add_middleware(BodyLimitMiddleware, settings=plane.settings)
-    app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(RequestIdMiddleware, clock=plane.clock)
     capabilities = tuple(name for domain in DOMAINS for name in domain.capabilities)
     for prefix in ("", API_PREFIX):  # probes ask at the root, clients below the address of the API
         app.include_router(health_router(capabilities), prefix=prefix)

@@ -22,6 +22,7 @@ from edgeml_server.plane import ControlPlane, open_control_plane
 from edgeml_server.registry.files import publish_state
 from edgeml_server.rounds import local as rounds
 from edgeml_server.rounds.bodies import round_request
+from edgeml_server.serving import uvicorn_options
 from edgeml_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -224,18 +225,10 @@ class _ServerThread:
     """The thread in which the application answers, while the block is open."""
 
     def __init__(self, app: FastAPI, listener: socket.socket) -> None:
-        config = uvicorn.Config(
-            app,
-            loop="asyncio",
-            http="h11",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=_GRACE_S,
+        options = uvicorn_options(
+            loop="asyncio", log_config=None, log_level="warning", timeout_graceful_shutdown=_GRACE_S
         )
-        self._server = _Server(config)
+        self._server = _Server(uvicorn.Config(app, **options))
         self._listener = listener
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="edgeml-embedded-server", daemon=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,13 +25,27 @@ if TYPE_CHECKING:
 
     from edgeml_server.plane import ControlPlane
 
-__all__ = ["app_from_environment", "serve_forever"]
+__all__ = ["app_from_environment", "serve_forever", "uvicorn_options"]
 
 _GRACE_S: Final = 10
-"""Requests still open when a worker process is told to stop get this long to end."""
+"""Requests still open when the server is told to stop get this many seconds to end."""
 
 _HANDED_ON: Final = ("database_url", "blob_url", "workers")
 """What the command line may have chosen, and worker processes must learn through their environment."""
+
+
+def uvicorn_options(**more: Any) -> dict[str, Any]:  # noqa: ANN401 - uvicorn's own options
+    """Return how uvicorn runs the application, wherever it does; ``more`` comes first."""
+    ours = {
+        "http": "h11",
+        "ws": "none",
+        "lifespan": "on",
+        "access_log": False,  # its lines would hold signed links; ours do not
+        "server_header": False,
+        "timeout_keep_alive": 75,  # devices call again after training: keep their connection for a while
+        "timeout_graceful_shutdown": _GRACE_S,
+    }
+    return ours | more
 
 
 def serve_forever(settings: Settings, *, announce: Callable[[str], None]) -> None:
@@ -49,10 +64,9 @@ def serve_forever(settings: Settings, *, announce: Callable[[str], None]) -> Non
         _serve_in_processes(settings)
         return
     with open_control_plane(settings) as plane:
-        config = uvicorn.Config(
-            create_app(plane), host=settings.host, port=settings.port, http="h11", ws="none", lifespan="on"
-        )
-        server = _Server(config, plane)
+        _log_to_standard_error()
+        options = uvicorn_options(host=settings.host, port=settings.port)
+        server = _Server(uvicorn.Config(create_app(plane), **options), plane)
         try:
             server.run()
         except SystemExit as exc:  # uvicorn's way to say that it could not listen; its log says why
@@ -77,6 +91,7 @@ def app_from_environment() -> FastAPI:
     stack = ExitStack()
     plane = stack.enter_context(open_control_plane(Settings()))
     atexit.register(stack.close)
+    _log_to_standard_error()
     return create_app(plane)
 
 
@@ -85,14 +100,10 @@ def _serve_in_processes(settings: Settings) -> None:
         pass
     for name in _HANDED_ON:
         os.environ[f"EDGEML_SERVER_{name.upper()}"] = str(getattr(settings, name))
-    uvicorn.run(
-        "edgeml_server.serving:app_from_environment",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        http="h11",
-        ws="none",
-        lifespan="on",
-        timeout_graceful_shutdown=_GRACE_S,
-    )
+    options = uvicorn_options(host=settings.host, port=settings.port, workers=settings.workers)
+    uvicorn.run("edgeml_server.serving:app_from_environment", factory=True, **options)
+
+
+def _log_to_standard_error() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from edgeml_server._http.problems import problem_response
-from edgeml_server.errors import BadRequestError, BodyTooLargeError
+from edgeml_server.errors import BodyTooLargeError
 
 if TYPE_CHECKING:
     from starlette.responses import JSONResponse
@@ -49,12 +49,10 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         limit = limit_of(scope["path"], self._settings)
-        declared = Headers(scope=scope).get("content-length")
-        if declared is not None and not declared.isascii():
-            await _refusal(scope, BadRequestError("Content-Length is not a number"))(scope, receive, send)
-        elif declared is not None and int(declared) > limit:
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
             await _drain(receive)
-            await _refusal(scope, _too_large(limit))(scope, receive, send)
+            await _refusal(scope, limit)(scope, receive, send)
         else:
             await self._app(scope, _counted(receive, limit), send)
 
@@ -93,7 +91,8 @@ def _too_large(limit: int) -> BodyTooLargeError:
     )
 
 
-def _refusal(scope: Scope, error: BadRequestError | BodyTooLargeError) -> JSONResponse:
+def _refusal(scope: Scope, limit: int) -> JSONResponse:
+    error = _too_large(limit)
     return problem_response(
         scope, error.status_code, detail=error.detail, code=error.code, headers={"Connection": "close"}
     )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from edgeml_server.errors import (
     ContradictionError,
@@ -50,6 +51,8 @@ def translated() -> Generator[None]:
         if exc.orig is not None and not isinstance(exc, DBAPIError):
             raise exc.orig from exc  # ours, raised while a value was converted
         raise _translation(exc) from exc
+    except PoolTimeoutError as exc:
+        raise UnavailableError("all connections to the database are in use; try again in a moment") from exc
 
 
 def _translation(error: StatementError) -> Exception:

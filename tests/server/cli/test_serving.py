@@ -71,6 +71,7 @@ def test_it_serves_until_it_is_interrupted_and_says_where(tmp_path: Path) -> Non
     assert ready.status_code == 200
     assert url in output
     assert database_url in output
+    assert "edgeml_server.access: 200 GET /ready" in output
     assert "Traceback" not in output
 
 

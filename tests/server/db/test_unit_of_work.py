@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from edgeml_server.db import Database
 from edgeml_server.devices.repository import DeviceRepository
@@ -39,6 +40,10 @@ def identifiers(database: Database) -> list[str]:
 
 def refuse() -> None:
     raise ContradictionError("no")
+
+
+def refuse_for_lack_of_connections() -> None:
+    raise PoolTimeoutError("QueuePool limit reached")
 
 
 def fail_after(action: Callable[[], object], *, by: Callable[[], object] = refuse) -> None:
@@ -152,3 +157,9 @@ def test_a_database_that_is_not_there_is_told_as_unavailable(caplog: pytest.LogC
 def test_errors_that_are_ours_to_fix_stay_what_they_are(database: Database) -> None:
     with pytest.raises(ValueError, match="aware"), database.unit_of_work() as work:
         DeviceRepository(work.session, "org-1").touch("a", now=datetime(2030, 1, 1))  # noqa: DTZ001 - the mistake
+
+
+def test_waiting_for_a_connection_does_not_last_for_ever(database: Database) -> None:
+    """A pool that is used up is a server that is busy, not one that failed."""
+    with pytest.raises(UnavailableError, match="in use"), database.snapshot():
+        fail_after(lambda: None, by=refuse_for_lack_of_connections)

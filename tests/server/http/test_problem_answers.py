@@ -9,6 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from edgeml_client.testing import FakeClock
 from edgeml_server import EmbeddedServer
 from edgeml_server._http.problems import answer_problems, validation_sentence
 from edgeml_server._http.request_id import RequestIdMiddleware
@@ -74,7 +75,7 @@ def test_a_failure_nobody_expected_is_answered_without_its_cause_and_logged_with
 ) -> None:
     app = FastAPI()
     answer_problems(app)
-    app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(RequestIdMiddleware, clock=FakeClock())
 
     @app.get("/fail")
     def fail() -> None:
@@ -117,3 +118,30 @@ class TestRequestNames:
         answer = httpx.get(f"{server.url}/health", headers={"X-Request-ID": name})
 
         assert answer.headers["X-Request-ID"] != name
+
+
+class TestTheAccessLog:
+    def test_has_a_line_for_each_request_without_its_query(
+        self, server: EmbeddedServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO, logger="edgeml_server.access"):
+            httpx.get(f"{server.url}/health?secret=hunter2", headers={"X-Request-ID": "mine-3"})
+
+        (line,) = [record.getMessage() for record in caplog.records if "mine-3" in record.getMessage()]
+        assert line.startswith("200 GET /health ")
+        assert "hunter2" not in line
+
+    def test_does_not_hold_what_would_open_a_signed_link(
+        self, server: EmbeddedServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO, logger="edgeml_server.access"):
+            httpx.get(f"{server.api_base}/files/ticket.signature", headers={"X-Request-ID": "mine-4"})
+
+        (line,) = [record.getMessage() for record in caplog.records if "mine-4" in record.getMessage()]
+        assert line.startswith("403 GET /api/v1/files/... ")
+
+
+def test_the_calls_are_described_for_tools(server: EmbeddedServer) -> None:
+    description = httpx.get(f"{server.url}/openapi.json").json()
+
+    assert "/api/v1/models/{model_id}/versions/upload" in description["paths"]
