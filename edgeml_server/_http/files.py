@@ -17,7 +17,7 @@ __all__ = ["file_response"]
 
 
 class _FileInLargePieces(FileResponse):
-    """Reads 1 MiB at a time: each piece is a visit to another thread, which costs more than reading 64 KiB."""
+    """Reads 1 MiB at a time: each piece visits another thread, which costs more than reading 64 KiB."""
 
     chunk_size = 1 << 20
 
