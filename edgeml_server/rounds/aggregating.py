@@ -75,12 +75,12 @@ class RoundAggregation:
         try:
             self._aggregate(record, should_stop)
         except _StoppedError:
-            return
+            self._let_go(record, after_s=0.0)
         except DivergedError as exc:
             self._give_up(record, str(exc))
         except Exception:  # noqa: BLE001 - whatever it is, the round must not hang: it is tried again, and given up in the end
             _LOG.exception("round %s: try %s to aggregate failed", self._round_id, record.num_attempts)
-            self._postpone(record)
+            self._let_go(record, after_s=min(2.0 ** (record.num_attempts - 1), LEASE_S))
 
     def _claim(self) -> RoundRecord | None:
         now = self._plane.clock.now()
@@ -156,14 +156,11 @@ class RoundAggregation:
             close_round(self._desk(work), record, PhaseChange(RoundPhase.ABANDONED, reason=reason))
         _LOG.error("round %s is abandoned: %s", record.id, reason)
 
-    def _postpone(self, record: RoundRecord) -> None:
-        """Let any process try again, later each time."""
-        wait_s = min(2.0 ** (record.num_attempts - 1), LEASE_S)
+    def _let_go(self, record: RoundRecord, *, after_s: float) -> None:
+        """Let any process try again in ``after_s`` seconds; does nothing if another one took over."""
+        until = self._plane.clock.now() + timedelta(seconds=after_s)
         with self._plane.database.unit_of_work() as work:
-            rounds = RoundRepository(work.session, self._org_id)
-            rounds.renew(
-                record.id, owner=self._owner, until=self._plane.clock.now() + timedelta(seconds=wait_s)
-            )
+            RoundRepository(work.session, self._org_id).renew(record.id, owner=self._owner, until=until)
 
     def _desk(self, work: UnitOfWork) -> RoundWork:
         return RoundWork(work, self._org_id, self._plane.clock.now(), self._plane.announcements)

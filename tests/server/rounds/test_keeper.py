@@ -112,6 +112,51 @@ def test_two_processes_that_aggregate_at_once_make_one_version(
         assert sorted(session.scalars(select(VersionRow.version))) == ["1", "2"]
 
 
+def test_a_long_aggregation_renews_its_lease(
+    interrupted: tuple[str, str], plane: ControlPlane, clock: FakeClock
+) -> None:
+    """6 of the 15 s are gone after each update: the lease is renewed, and the round is still its own."""
+    org_id, round_id = interrupted
+    began = clock.now()
+
+    def look() -> bool:
+        clock.advance(6)
+        return False
+
+    RoundAggregation(plane, org_id, round_id, owner="slow").run(should_stop=look)
+
+    assert _phase(plane, round_id) == "completed"
+    assert clock.now() == began + timedelta(seconds=12)
+
+
+def test_an_aggregation_ends_when_another_process_has_its_lease(
+    interrupted: tuple[str, str], plane: ControlPlane, clock: FakeClock
+) -> None:
+    org_id, round_id = interrupted
+
+    def robbed() -> bool:
+        clock.advance(6)
+        _set(plane, round_id, lease_owner="robber")
+        return False
+
+    RoundAggregation(plane, org_id, round_id, owner="slow").run(should_stop=robbed)
+
+    assert _phase(plane, round_id) == "aggregating"
+    assert _row(plane, round_id).lease_owner == "robber"
+
+
+def test_an_aggregation_that_is_told_to_stop_lets_the_next_process_begin_at_once(
+    interrupted: tuple[str, str], plane: ControlPlane
+) -> None:
+    org_id, round_id = interrupted
+
+    RoundAggregation(plane, org_id, round_id, owner="closing").run(should_stop=lambda: True)
+    before = _phase(plane, round_id)
+    RoundKeeper(plane).step()
+
+    assert (before, _phase(plane, round_id)) == ("aggregating", "completed")
+
+
 def test_an_aggregation_that_fails_is_tried_again_and_given_up_in_the_end(
     interrupted: tuple[str, str], plane: ControlPlane, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,64 @@
+"""What a round asks of its devices: checked once, spelled for every SDK."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeml_client.filters import resolve_filters
+from edgeml_client.schemas import RoundConfig
+from edgeml_client.updates.layout import ArraySpec, Layout
+from edgeml_server.errors import InvalidContentError
+from edgeml_server.rounds.configs import announced_config, checked_config, is_head_array
+
+LAYOUT = Layout.of([ArraySpec("bn10.weight", (2,), "F32"), ArraySpec("head.weight", (2,), "F32")])
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "announced"),
+    [
+        (
+            {"type": "gaussian_noise", "stddev": 0.5},
+            {"type": "gaussian_noise", "sigma": 0.5},
+            {"type": "gaussian_noise", "sigma": 0.5, "stddev": 0.5},
+        ),
+        (
+            {"type": "sparsification", "top_k_percent": 25},
+            {"type": "sparsification", "top_k": 0.25},
+            {"type": "sparsification", "top_k": 0.25, "top_k_percent": 25.0},
+        ),
+        (
+            {"type": "gradient_clip", "max_norm": 1.0},
+            {"type": "gradient_clip", "max_norm": 1.0},
+            {"type": "gradient_clip", "max_norm": 1.0},
+        ),
+    ],
+)
+def test_a_filter_is_kept_in_our_spelling_and_announced_in_both(
+    given: dict[str, object], kept: dict[str, object], announced: dict[str, object]
+) -> None:
+    checked = checked_config(RoundConfig.model_validate({"filters": [given]}), LAYOUT)
+    told = announced_config(checked, model_id="m", version="1")
+
+    assert [dict(entry) for entry in checked.filters] == [kept]
+    assert [dict(entry) for entry in told.filters] == [announced]
+    assert [step.parameters for step in resolve_filters(told.filters)] == [
+        {key: value for key, value in kept.items() if key != "type"}
+    ]
+
+
+def test_a_head_is_named_by_whole_path_segments() -> None:
+    checked_config(RoundConfig(head_layers=("head", "bn10.weight")), LAYOUT)
+
+    with pytest.raises(InvalidContentError, match="'bn1', but no array"):
+        checked_config(RoundConfig(head_layers=("bn1",)), LAYOUT)
+    assert is_head_array("bn10.weight", ("bn10",))
+    assert not is_head_array("bn10.weight", ("bn1",))
+
+
+def test_what_the_server_sets_is_not_taken_from_the_operator() -> None:
+    given = RoundConfig(model_id="other", version="9", capabilities=("teleport",))
+
+    told = announced_config(checked_config(given, LAYOUT), model_id="m", version="1")
+
+    assert (told.model_id, told.version) == ("m", "1")
+    assert "teleport" not in told.capabilities
