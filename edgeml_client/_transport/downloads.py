@@ -138,10 +138,12 @@ class Downloading:
         self._digest = announced_digest(response.headers)
         if "content-encoding" in response.headers:
             return None  # what is stored here is decoded: positions in it mean nothing to the server
+        length = response.headers.get("content-length", "")
+        if not length.isdecimal():
+            return None  # all of it may be here when the connection breaks: there is no rest to ask for then
         if self._etag and not self._etag.startswith("W/"):
             self._resume_from = self._etag
-        length = response.headers.get("content-length", "")
-        return int(length) if length.isdecimal() else None
+        return int(length)
 
     def _append(self, chunk: bytes) -> None:
         self._file.write(chunk)

@@ -18,7 +18,8 @@ from pydantic import JsonValue, TypeAdapter
 from edgeml_client._transport.answers import Answer, parse_answer, read_answer, refused, shown_url
 from edgeml_client._transport.bodies import Body, BytesBody, FileBody, json_body
 from edgeml_client._transport.downloads import Download, Downloading
-from edgeml_client._transport.pool import ConnectionPool, discreetly
+from edgeml_client._transport.logs import discreetly
+from edgeml_client._transport.pool import ConnectionPool
 from edgeml_client._transport.requests import QueryValue, WireRequest, origin_of, parsed_address, present
 from edgeml_client._transport.retry import RETRYABLE_STATUSES, BackOff, TransientAnswerError, retry_after_s
 from edgeml_client._transport.tokens import BearerTokens
@@ -208,9 +209,10 @@ class HttpTransport:
     ) -> T:
         """Try until ``read`` has an answer, or it is clear that it will have none."""
         try:
-            for attempt in stamina.retry_context(on=back_off, attempts=None, timeout=None):
-                with attempt:
-                    return self._try(request(), read)
+            with discreetly():
+                for attempt in stamina.retry_context(on=back_off, attempts=None, timeout=None):
+                    with attempt:
+                        return self._try(request(), read)
         except TransientAnswerError as exc:
             raise refused(exc.answer) from None
         except (httpx.TooManyRedirects, httpx.DecodingError) as exc:
@@ -260,7 +262,7 @@ class HttpTransport:
             # httpx drops the token when a redirect leaves the origin; a body must not leave it either.
             follow_redirects=request.method == "GET",
         )
-        with discreetly(), sent as response:
+        with sent as response:
             yield response
 
     def _counted(self, body: Body) -> Iterator[bytes]:

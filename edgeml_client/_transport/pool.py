@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import ssl
 import threading
 import weakref
-from collections.abc import Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from typing import Final
 
 import httpx
-from typing_extensions import override
 
-from edgeml_client._transport.answers import shown_url
 from edgeml_client._version import __version__
 
-__all__ = ["ConnectionPool", "discreetly"]
+__all__ = ["ConnectionPool"]
 
 _USER_AGENT: Final = f"edgeml-lightning/{__version__} python/{platform.python_version()}"
 # No proxy reaches this machine's own loopback addresses.
@@ -31,34 +25,6 @@ _NEVER_PROXIED: Final = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 def _tls() -> ssl.SSLContext:
     """Return the trusted certificates, read once in a process: that takes longer than a round trip."""
     return httpx.create_ssl_context()
-
-
-_is_ours: ContextVar[bool] = ContextVar("_is_ours", default=False)
-
-
-class _WithoutSecrets(logging.Filter):
-    """httpx logs whole addresses, signatures included; of our own requests, only what may be shown."""
-
-    @override
-    def filter(self, record: logging.LogRecord) -> bool:
-        if _is_ours.get() and isinstance(record.args, tuple):
-            record.args = tuple(
-                shown_url(value) if isinstance(value, httpx.URL) else value for value in record.args
-            )
-        return True
-
-
-logging.getLogger("httpx").addFilter(_WithoutSecrets())
-
-
-@contextmanager
-def discreetly() -> Generator[None]:
-    """Keep secrets out of what httpx logs about the requests made within."""
-    token = _is_ours.set(True)
-    try:
-        yield
-    finally:
-        _is_ours.reset(token)
 
 
 class ConnectionPool:

@@ -156,6 +156,18 @@ def test_after_the_last_try_the_servers_answer_is_shown(
     assert failed.value.request_id == "r-7"
 
 
+def test_a_retry_is_logged_so_that_people_understand_it(
+    server: ScriptedServer, transport: HttpTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.on("GET", "/thing", Reply(status=503), Reply())
+
+    transport.call("GET", "/thing", Record)
+
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "stamina"]
+    assert "/thing answered 503" in message
+    assert "trying again in" in message
+
+
 def test_a_server_that_wants_minutes_of_patience_gets_no_second_try(
     server: ScriptedServer, transport: HttpTransport
 ) -> None:

@@ -177,6 +177,20 @@ def test_content_that_was_encoded_on_the_way_is_never_resumed(
     assert "range" not in server.requests("GET", "/file")[1].headers
 
 
+def test_content_of_unknown_length_is_fetched_again_from_its_start(
+    server: ScriptedServer, transport: HttpTransport
+) -> None:
+    """The connection broke after the last byte, before the end was told: there is no rest to ask for."""
+    headers = {"Transfer-Encoding": "chunked", "ETag": '"v1"'}
+    body = b"5\r\nbytes\r\n"
+    server.on(
+        "GET", "/file", Reply(body=body, headers=headers, cut_after_bytes=len(body)), Reply(body=b"bytes")
+    )
+
+    assert transport.download("/file").data == b"bytes"
+    assert "range" not in server.requests("GET", "/file")[1].headers
+
+
 def test_a_range_of_unknown_total_is_taken(server: ScriptedServer, transport: HttpTransport) -> None:
     def rest(exchange: Exchange) -> Reply:
         start = int(exchange.headers["range"].removeprefix("bytes=").rstrip("-"))
