@@ -6,6 +6,7 @@ import gc
 import socket
 import threading
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ import pytest
 
 from edgeml_client.clock import SystemClock
 from edgeml_server import EmbeddedServer, Settings
+from edgeml_server.embedded import _listen
 from edgeml_server.errors import SetupError
 
 
@@ -34,6 +36,12 @@ def test_addresses_are_those_that_clients_take() -> None:
 
         assert (address.scheme, address.hostname) == ("http", "127.0.0.1")
         assert server.api_base == f"{server.url}/api/v1"
+
+
+def test_answers_leave_at_once_instead_of_waiting_for_an_acknowledgement() -> None:
+    """The event loop sets TCP_NODELAY on connections whose listening socket names TCP, and on no others."""
+    with ExitStack() as stack:
+        assert _listen(stack, "127.0.0.1", 0).proto == socket.IPPROTO_TCP
 
 
 def test_several_run_side_by_side_and_know_nothing_of_each_other() -> None:
