@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeml_client.schemas.rounds import RoundPhase, RoundStatus
+from edgeml_client.schemas.rounds import RoundAssignment, RoundPhase, RoundStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["end_reason", "newest_round"]
+__all__ = ["end_reason", "is_last", "newest_round", "over_after"]
 
 _ENDED = frozenset({RoundPhase.COMPLETED, RoundPhase.ABANDONED})
 
@@ -29,6 +29,11 @@ def newest_round(round_id: str, *, get_status: Callable[[str], RoundStatus]) -> 
     return status
 
 
+def is_last(assignment: RoundAssignment) -> bool:
+    """Return whether no other round follows in the series; ``False`` where the control plane does not say."""
+    return assignment.num_rounds is not None and assignment.round_number == assignment.num_rounds
+
+
 def end_reason(status: RoundStatus) -> str | None:
     """Return why no round will follow this one, in words for the user, or ``None`` if one may.
 
@@ -44,4 +49,9 @@ def end_reason(status: RoundStatus) -> str | None:
         return f"the federation ended in round {status.round_number} of {status.num_rounds}: {why}"
     if status.round_number != status.num_rounds:
         return None
-    return f"the federation is over: all its {status.num_rounds} rounds have ended"
+    return over_after(status.num_rounds)
+
+
+def over_after(num_rounds: int | None) -> str:
+    """Return, in words for the user, that the last round of a series was played."""
+    return f"the federation is over: this was the last of its {num_rounds} rounds"

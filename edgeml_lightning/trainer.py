@@ -16,7 +16,7 @@ from edgeml_lightning.callbacks import FederatedCallback
 from edgeml_lightning.fresh_callbacks import FreshCallbacks
 from edgeml_lightning.history import History
 from edgeml_lightning.progress import RoundsProgress
-from edgeml_lightning.series_end import end_reason, newest_round
+from edgeml_lightning.series_end import end_reason, is_last, newest_round, over_after
 from edgeml_lightning.trainer_limits import RoundLimits, callbacks_of, check_trainer
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
     from edgeml_client import FederatedClient
+    from edgeml_client.schemas import RoundAssignment
     from edgeml_lightning.callbacks.round_record import RoundRecord
     from edgeml_lightning.personalization import PersonalStore
     from edgeml_lightning.strategies import FederatedStrategy
@@ -108,7 +109,7 @@ class FederatedTrainer:
         self._clock = clock or SystemClock()
         self._limits = RoundLimits.of(self.trainer)
         self._fresh = FreshCallbacks(self.trainer)
-        self._last_round_id: str | None = None
+        self._last: RoundAssignment | None = None
         _insert_(callbacks_of(self.trainer), self.callback)
 
     def fit(
@@ -205,21 +206,25 @@ class FederatedTrainer:
     def _wait_for_round(self) -> str | None:
         """Return ``None`` once a round is offered to this device, or why none will be."""
         until_s = self._clock.monotonic_s() + self.wait_s
+        pause_s = _LOOK_AGAIN_S if self._last is None else 0.0
         while True:
             left_s = max(0.0, until_s - self._clock.monotonic_s())
-            offered = self.client.get_round_assignment(model=self.model, wait_s=min(left_s, _LOOK_AGAIN_S))
+            offered = self.client.get_round_assignment(model=self.model, wait_s=min(left_s, pause_s))
             if offered is not None:
-                self._last_round_id = offered.round_id
+                self._last = offered
                 return None
             if (reason := self._find_end()) is not None:
                 return reason
             if left_s <= 0:
                 return f"no round of model {self.model!r} was offered to this device within {self.wait_s:g} s"
+            pause_s = _LOOK_AGAIN_S
 
     def _find_end(self) -> str | None:
-        if self._last_round_id is None:
+        if self._last is None:
             return None
-        return end_reason(newest_round(self._last_round_id, get_status=self.client.get_round_status))
+        if is_last(self._last):
+            return over_after(self._last.num_rounds)
+        return end_reason(newest_round(self._last.round_id, get_status=self.client.get_round_status))
 
 
 def _insert_(callbacks: list[Callback], federated: FederatedCallback) -> None:

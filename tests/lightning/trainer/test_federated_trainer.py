@@ -103,7 +103,7 @@ def test_training_stops_with_a_reason_when_the_federation_is_over(
         history = federated.fit(line, datamodule=points, rounds=5)
 
     assert len(history) == 2
-    assert history.end_reason == "the federation is over: all its 2 rounds have ended"
+    assert history.end_reason == "the federation is over: this was the last of its 2 rounds"
     assert "stopped after 2 of 5 rounds of model 'line': the federation is over" in caplog.text
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgeml_client.schemas.rounds import RoundStatus
-from edgeml_lightning.series_end import end_reason, newest_round
+from edgeml_client.schemas.rounds import RoundAssignment, RoundStatus
+from edgeml_lightning.series_end import end_reason, is_last, newest_round
 
 
 def _status(number: int, *, of: int | None = 3, state: str = "completed", **facts: object) -> RoundStatus:
@@ -33,7 +33,7 @@ def test_a_series_that_runs_in_a_circle_is_left() -> None:
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
-        (_status(3), "the federation is over: all its 3 rounds have ended"),
+        (_status(3), "the federation is over: this was the last of its 3 rounds"),
         (
             _status(2, state="abandoned", reason="an operator cancelled it"),
             "the federation ended in round 2 of 3: an operator cancelled it",
@@ -66,3 +66,14 @@ def test_a_series_is_over_after_its_last_round_and_when_it_is_cancelled(
 )
 def test_otherwise_another_round_may_follow(status: RoundStatus) -> None:
     assert end_reason(status) is None
+
+
+@pytest.mark.parametrize(("number", "of", "expected"), [(3, 3, True), (2, 3, False), (None, None, False)])
+def test_an_assignment_says_whether_it_is_the_last(
+    number: int | None, of: int | None, *, expected: bool
+) -> None:
+    assignment = RoundAssignment(
+        round_id="r", model_id="m", version="1", state="training", round_number=number, num_rounds=of
+    )
+
+    assert is_last(assignment) is expected
