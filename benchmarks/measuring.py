@@ -37,22 +37,40 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def interleave(
-    cases: Mapping[str, Callable[[], Any]], *, repetitions: int, reference: Callable[[], Any] | None = None
+    cases: Mapping[str, Callable[[], Any]],
+    *,
+    repetitions: int,
+    reference: Callable[[], Any] | None = None,
+    is_cold: bool = False,
 ) -> dict[str, list[tuple[float, float]]]:
     """Return, for each case, one pair per repetition: its seconds, and those of the reference just before.
 
     The cases take turns, so that a slow second of the machine falls on all of them and not on one. A first
     turn, in which caches fill and threads start, is thrown away.
+
+    Args:
+        cases: What is timed.
+        repetitions: Turns that count.
+        reference: What each case is held against.
+        is_cold: Give free memory back to the system before each call, as it is when something happens once in
+            a round. Otherwise what one case freed makes the next one cheaper.
     """
     pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
     for turn in range(repetitions + 1):
         gc.collect()
         for name, case in cases.items():
-            reference_s = timed(reference)[0] if reference is not None else 0.0
-            case_s, _ = timed(case)
+            reference_s = _timed_from(reference, is_cold=is_cold) if reference is not None else 0.0
+            case_s = _timed_from(case, is_cold=is_cold)
             if turn:
                 pairs[name].append((case_s, reference_s))
     return pairs
+
+
+def _timed_from(call: Callable[[], Any], *, is_cold: bool) -> float:
+    if is_cold:
+        ctypes.CDLL(None).malloc_trim(0)
+    seconds, _ = timed(call)
+    return seconds
 
 
 def median_ratio(pairs: Iterable[tuple[float, float]]) -> float:

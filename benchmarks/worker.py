@@ -27,7 +27,9 @@ _SMALLEST: Final = {"size": "tiny", "num_updates": 2}
 def times(subject: Cases, *, repetitions: int) -> dict[str, Any]:
     """Return seconds, ratio to the limit, and bytes for each case."""
     sent = {name: call() for name, call in subject.calls.items()}
-    pairs = interleave(subject.calls, repetitions=repetitions, reference=subject.limit)
+    pairs = interleave(
+        subject.calls, repetitions=repetitions, reference=subject.limit, is_cold=subject.is_cold
+    )
     return {
         "parameters": subject.num_parameters,
         "limit_s": spread(limit_s for rows in pairs.values() for _, limit_s in rows),

@@ -26,6 +26,8 @@ class Cases:
         num_parameters: Of the model; figures per parameter refer to it.
         for_peak: Another form of a case for measuring memory, where the timed one keeps its input at hand.
         close: Called at the end; removes files.
+        is_cold: Whether each call starts with no free memory at hand: what happens once in a round does,
+            a step among thousands does not.
     """
 
     calls: Mapping[str, Call]
@@ -33,6 +35,7 @@ class Cases:
     num_parameters: int
     for_peak: Mapping[str, Call] = field(default_factory=dict)
     close: Callable[[], object] = lambda: None
+    is_cold: bool = True
 
 
 def fresh_subtract(base: Mapping[str, Tensor], updated: Mapping[str, Tensor]) -> Call:

@@ -36,4 +36,5 @@ def cases(network: str, batch_size: int, optimizer: str) -> Cases:
         },
         limit=run_of(plain.step),
         num_parameters=sum(anchor.numel() for anchor in plain.anchors),
+        is_cold=False,
     )

@@ -37,4 +37,5 @@ def cases(network: str, batch_size: int, optimizer: str) -> Cases:
         },
         limit=run_of(plain.step),
         num_parameters=sum(parameter.numel() for parameter in parameters),
+        is_cold=False,
     )

@@ -27,4 +27,5 @@ def cases(network: str) -> Cases:
         {"NVFlare, Lightning handler": run_of(handled)},
         limit=run_of(lambda: gradient.addcmul_(weights, anchor, value=1e-6)),
         num_parameters=size,
+        is_cold=False,
     )

@@ -36,4 +36,5 @@ def cases(network: str) -> Cases:
         {"ours": run_of(hook), "by autograd": run_of(by_autograd)},
         limit=run_of(bound),
         num_parameters=size,
+        is_cold=False,
     )
