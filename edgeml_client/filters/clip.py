@@ -46,9 +46,17 @@ class GradientClipFilter(VectorFilter):
 
     @override
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
-        norm = vector.norm()
-        if norm > self.max_norm:
-            np.multiply(vector.values, self.max_norm / norm * _ROUNDING_MARGIN, out=vector.values)
+        self.apply_knowing_norm_(vector, norm=vector.norm(), generator=generator)
+
+    @override
+    def apply_knowing_norm_(
+        self, vector: DeltaVector, *, norm: float, generator: np.random.Generator
+    ) -> float:
+        if norm <= self.max_norm:
+            return norm
+        factor = self.max_norm / norm * _ROUNDING_MARGIN
+        np.multiply(vector.values, factor, out=vector.values)
+        return norm * factor
 
 
 class NormValidationFilter(VectorFilter):
@@ -74,6 +82,12 @@ class NormValidationFilter(VectorFilter):
         Raises:
             NormExceededError: It is not.
         """
-        norm = vector.norm()
+        self.apply_knowing_norm_(vector, norm=vector.norm(), generator=generator)
+
+    @override
+    def apply_knowing_norm_(
+        self, vector: DeltaVector, *, norm: float, generator: np.random.Generator
+    ) -> float:
         if norm > self.max_norm:
             raise NormExceededError(norm=norm, max_norm=self.max_norm)
+        return norm

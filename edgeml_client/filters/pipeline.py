@@ -18,7 +18,7 @@ from edgeml_client.filters.vector_filter import VectorFilter, secure_generator
 from edgeml_client.updates.arrays import State, describe, layout_of, like
 from edgeml_client.updates.vector import DeltaVector
 
-__all__ = ["FilterStep", "apply_filters", "resolve_filters"]
+__all__ = ["FilterStep", "apply_filters", "filter_vector", "resolve_filters"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,17 +95,33 @@ def apply_filters(
     """
     steps = resolve_filters(filters, strict=strict)
     floating = {name: value for name, value in delta.items() if describe(name, value).is_averaged}
-    vector = DeltaVector.of(floating)
+    vector, trail = filter_vector(floating, steps, data_kind, generator=generator)
+    filtered = _views(vector, floating)
+    return FilterResult({name: filtered.get(name, value) for name, value in delta.items()}, trail)
+
+
+def filter_vector(
+    floating: State | DeltaVector,
+    steps: Iterable[FilterStep],
+    data_kind: DataKind = DataKind.WEIGHT_DIFF,
+    *,
+    generator: np.random.Generator | None = None,
+) -> tuple[DeltaVector, tuple[AuditEntry, ...]]:
+    """Return floating arrays as one filtered vector, and the audit trail; see :func:`apply_filters`.
+
+    Arrays are copied; a vector is given away: it is filtered in place, and returned.
+    """
+    vector = floating if isinstance(floating, DeltaVector) else DeltaVector.of(floating)
+    examples = vector.views() if isinstance(floating, DeltaVector) else floating
     source = generator or secure_generator()
     norm = vector.norm()
     trail: list[AuditEntry] = []
     for step in steps:
         if applies_to(step.step, data_kind):
-            _run_(step, vector, floating, generator=source)
-            trail.append(_entry(step, vector, norm_before=norm))
-            norm = trail[-1].norm_after
-    filtered = _views(vector, floating)
-    return FilterResult({name: filtered.get(name, value) for name, value in delta.items()}, tuple(trail))
+            norm_after = _run_(step, vector, examples, norm=norm, generator=source)
+            trail.append(_entry(step, vector, norm_before=norm, norm_after=norm_after))
+            norm = norm_after
+    return vector, tuple(trail)
 
 
 def _resolve(entry: FilterConfig | DeltaFilter, *, strict: bool) -> FilterStep | None:
@@ -130,10 +146,12 @@ def _is_config(entry: object) -> bool:
     return isinstance(entry, Mapping) and isinstance(cast("FilterConfig", entry).get("type"), str)
 
 
-def _run_(step: FilterStep, vector: DeltaVector, examples: State, *, generator: np.random.Generator) -> None:
+def _run_(
+    step: FilterStep, vector: DeltaVector, examples: State, *, norm: float, generator: np.random.Generator
+) -> float:
+    """Filter ``vector`` in place, and return its norm afterwards."""
     if isinstance(step.step, VectorFilter):
-        step.step.apply_(vector, generator=generator)
-        return
+        return step.step.apply_knowing_norm_(vector, norm=norm, generator=generator)
     returned = step.step.process(_views(vector, examples), config=step.config)
     if returned is not None:
         vector.layout.require_same_arrays(
@@ -142,17 +160,18 @@ def _run_(step: FilterStep, vector: DeltaVector, examples: State, *, generator: 
             match_dtypes=False,
         )
         vector.values[...] = DeltaVector.of(returned).values
+    return vector.norm()
 
 
 def _views(vector: DeltaVector, examples: State) -> dict[str, Any]:
     return {name: like(examples[name], view) for name, view in vector.items()}
 
 
-def _entry(step: FilterStep, vector: DeltaVector, *, norm_before: float) -> AuditEntry:
+def _entry(step: FilterStep, vector: DeltaVector, *, norm_before: float, norm_after: float) -> AuditEntry:
     return AuditEntry(
         type=step.type,
         parameters=step.parameters,
         norm_before=norm_before,
-        norm_after=vector.norm(),
+        norm_after=norm_after,
         kept_fraction=vector.count_nonzero() / max(1, vector.values.size),
     )

@@ -11,7 +11,7 @@ __all__ = ["FilterRegistry"]
 
 
 class FilterRegistry:
-    """The filter types this process knows; the five built-in ones are always registered at import."""
+    """The filter types this process knows; the built-in ones are always registered at import."""
 
     _by_name: ClassVar[dict[str, type[DeltaFilter]]] = {}
 

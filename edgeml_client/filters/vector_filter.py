@@ -66,6 +66,25 @@ class VectorFilter(DeltaFilter):
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
         """Filter ``vector`` in place; every number in it is finite."""
 
+    def apply_knowing_norm_(
+        self, vector: DeltaVector, *, norm: float, generator: np.random.Generator
+    ) -> float:
+        """Filter ``vector`` in place, and return its L2 norm afterwards.
+
+        A filter that can tell one norm from the other overrides this, and saves passes over the vector.
+
+        Args:
+            vector: As for :meth:`apply_`.
+            norm: Its L2 norm.
+            generator: As for :meth:`apply_`.
+
+        Raises:
+            NonFiniteError: The filter made a number NaN or Inf.
+        """
+        del norm
+        self.apply_(vector, generator=generator)
+        return vector.norm()
+
     @override
     def process(self, delta: dict[str, Any], config: FilterConfig | None = None) -> dict[str, Any]:
         """Return the filtered delta as new float32 arrays of the given kinds; ``delta`` stays as it is.

@@ -10,12 +10,13 @@ from edgeml_client._transport.http import HttpTransport
 from edgeml_client.errors import InvalidResponseError, RequestRefusedError, ServerFailedError
 from edgeml_client.schemas import Record
 
-__all__ = ["MODELS_SAFETENSORS", "ROUNDS_WAIT", "UPDATES_BINARY", "Capabilities", "Health"]
+__all__ = ["MODELS_SAFETENSORS", "ROUNDS_WAIT", "UPDATES_BINARY", "UPDATES_CODED", "Capabilities", "Health"]
 
 _LOG = logging.getLogger(__name__)
 
 MODELS_SAFETENSORS: Final = "models.safetensors"
 UPDATES_BINARY: Final = "updates.binary"
+UPDATES_CODED: Final = "updates.coded"
 ROUNDS_WAIT: Final = "rounds.wait"
 
 

@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from edgeml_client.errors import ConfigurationError, ModelMismatchError, RoundStateError
-from edgeml_client.filters import DeltaFilter, FilterConfig, FilterStep, apply_filters, resolve_filters
+from edgeml_client.filters import DeltaFilter, FilterConfig, resolve_filters
+from edgeml_client.filters.coded_ending import split_coded_ending
 from edgeml_client.resources.model_downloads import ModelDownloads
 from edgeml_client.resources.round_calls import RoundCalls, has_ended
+from edgeml_client.resources.update_making import make_update
 from edgeml_client.resources.update_sender import UpdateSender
 from edgeml_client.rounds.local_training import finite_metrics, valid_sample_count
 from edgeml_client.rounds.progress import RoundProgress, RoundStep
@@ -16,7 +18,7 @@ from edgeml_client.schemas import RoundAssignment, RoundConfig, RoundStatus, Upd
 from edgeml_client.updates.arrays import State, layout_of
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.model_file import GlobalModel
-from edgeml_client.updates.update_file import encode_update
+from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["DeviceRound", "assignment_from", "filters_of"]
 
@@ -94,6 +96,7 @@ class DeviceRound:
         self._models = models
         self._sender = sender
         self._filters = resolve_filters(filters_of(assignment.config))
+        split_coded_ending(self._filters)
         self._model: GlobalModel | None = None
 
     def __repr__(self) -> str:
@@ -137,7 +140,7 @@ class DeviceRound:
 
     def submit(
         self,
-        delta: State,
+        delta: State | DeltaVector,
         *,
         sample_count: int,
         metrics: Mapping[str, Any] | None = None,
@@ -147,14 +150,16 @@ class DeviceRound:
         """Filter, store and send the update; return once the control plane holds it.
 
         Args:
-            delta: Local after training minus global before, for every floating array that is not private.
+            delta: Local after training minus global before, for every floating array that is not private. A
+                :class:`DeltaVector` is given away: it is overwritten, which saves a copy.
             sample_count: Samples behind it, at least 1.
             metrics: Figures about the training; those that are not finite numbers are left out.
             private: Arrays that stay on this device and are absent from ``delta``.
             filters: Applied after those the round asks for.
 
         Raises:
-            RoundStateError: There was no download, or an update was submitted already.
+            RoundStateError: There was no download, or an update was submitted already; with error feedback,
+                also when an earlier run of this device made one.
             ModelMismatchError: ``delta`` has other names or shapes than the global model.
             NonFiniteError: ``delta`` holds NaN or Inf.
             NormExceededError: ``norm_validation`` refused it.
@@ -169,29 +174,33 @@ class DeviceRound:
         model = self.download()
         staying = _private_arrays(model.layout, private)
         _require_fit(model.layout.floating.without(frozenset(staying)), delta)
-        filtered = apply_filters(delta, [*_reused(self._filters), *filters])
-        header = UpdateHeader(
-            round_id=self.round_id,
-            model_id=self.assignment.model_id,
-            base_version=self.assignment.version,
-            base_digest=self.assignment.base_digest or model.digest,
-            device_id=self._device_id,
-            sample_count=valid_sample_count(sample_count),
-            metrics=finite_metrics(metrics),
-            private=staying,
-            filters=tuple(entry.for_upload() for entry in filtered.audit_trail),
+        base_digest = self.assignment.base_digest or model.digest
+        num_samples, figures = valid_sample_count(sample_count), finite_metrics(metrics)
+        announced = self.config.capabilities
+        made = make_update(
+            delta,
+            (*self._filters, *resolve_filters(filters)),
+            header_for=lambda trail: UpdateHeader(
+                round_id=self.round_id,
+                model_id=self.assignment.model_id,
+                base_version=self.assignment.version,
+                base_digest=base_digest,
+                device_id=self._device_id,
+                sample_count=num_samples,
+                metrics=figures,
+                private=staying,
+                filters=trail,
+            ),
+            layout=model.layout,
+            residuals=self._sender.residuals,
+            allow_coded=self._sender.may_send_coded(announced),
         )
-        data = encode_update(header, filtered.delta)
-        stored = self._sender.store(data)
+        stored = self._sender.store(made.data, left_out=made.left_out)
         self._progress = self._progress.advance(RoundStep.TRAINED)
-        receipt, num_bytes = self._sender.send(stored, data, announced=self.config.capabilities)
+        receipt, num_bytes = self._sender.send(stored, made.data, announced=announced)
         self.num_bytes_sent += num_bytes
         self._progress = self._progress.advance(RoundStep.SUBMITTED)
         return receipt
-
-
-def _reused(steps: Iterable[FilterStep]) -> Iterable[FilterConfig | DeltaFilter]:
-    return (step.config or step.step for step in steps)
 
 
 def _private_arrays(layout: Layout, private: Collection[str]) -> tuple[str, ...]:
@@ -201,7 +210,8 @@ def _private_arrays(layout: Layout, private: Collection[str]) -> tuple[str, ...]
     return tuple(name for name in layout.floating.names if name in frozenset(private))
 
 
-def _require_fit(expected: Layout, delta: State) -> None:
+def _require_fit(expected: Layout, delta: State | DeltaVector) -> None:
+    given = delta.layout if isinstance(delta, DeltaVector) else layout_of(delta)
     expected.require_same_arrays(
-        layout_of(delta), summary="the delta does not fit the global model:", match_dtypes=False
+        given, summary="the delta does not fit the global model:", match_dtypes=False
     )

@@ -17,7 +17,9 @@ from edgeml_client.errors import EdgeMLClientError
 from edgeml_client.resources.capabilities import Capabilities
 from edgeml_client.resources.update_sender import UpdateSender
 from edgeml_client.schemas import Device, DeviceRegistration
-from edgeml_client.updates.outbox import Outbox, path_segment
+from edgeml_client.updates.coding.residual import ResidualStore
+from edgeml_client.updates.outbox import Outbox
+from edgeml_client.updates.paths import path_segment
 
 __all__ = ["RegisteredDevice"]
 
@@ -92,7 +94,8 @@ class RegisteredDevice:
         return base / path_segment(self._org_id) / path_segment(device_id)
 
     def _sender_of(self, device_id: str) -> UpdateSender:
-        outbox = Outbox(self._folder_of(device_id) / "outbox")
+        folder = self._folder_of(device_id)
+        outbox = Outbox(folder / "outbox", residuals=ResidualStore(folder / "residuals"))
         return UpdateSender(self._transport, outbox=outbox, capabilities=self._capabilities)
 
     def _send_what_waits(self, device_id: str) -> None:

@@ -21,11 +21,13 @@ from edgeml_client.errors import (
     StaleBaseError,
     UnprocessableError,
 )
-from edgeml_client.resources.capabilities import UPDATES_BINARY, Capabilities
+from edgeml_client.resources.capabilities import UPDATES_BINARY, UPDATES_CODED, Capabilities
 from edgeml_client.schemas import UpdateReceipt, WeightsUpload
+from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.outbox import Outbox, PendingUpdate
 from edgeml_client.updates.torch_format import dumps_state_dict
 from edgeml_client.updates.update_file import UPDATE_CONTENT_TYPE, read_arrays
+from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["FlushReport", "UpdateSender"]
 
@@ -69,13 +71,32 @@ class UpdateSender:
         self._outbox = outbox
         self._capabilities = capabilities
 
-    def store(self, data: bytes) -> PendingUpdate:
+    @property
+    def residuals(self) -> ResidualStore:
+        """Where this device keeps what its updates leave out."""
+        return self._outbox.residuals
+
+    def may_send_coded(self, announced: tuple[str, ...] = ()) -> bool:
+        """Return whether the control plane reads coded updates.
+
+        Args:
+            announced: Capabilities that the round's config names.
+        """
+        return all(
+            name in announced or name in self._capabilities for name in (UPDATES_BINARY, UPDATES_CODED)
+        )
+
+    def store(self, data: bytes, *, left_out: DeltaVector | None = None) -> PendingUpdate:
         """Put an update file into the outbox; from here on it will be sent, sooner or later.
+
+        Args:
+            data: The update file.
+            left_out: What it leaves for the next round to send, to be stored with it.
 
         Raises:
             ConfigurationError: The folder of the outbox cannot be written.
         """
-        return self._outbox.put(data)
+        return self._outbox.put(data, left_out=left_out)
 
     def send(
         self, update: PendingUpdate, data: bytes, *, announced: tuple[str, ...] = ()

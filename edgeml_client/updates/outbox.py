@@ -3,49 +3,41 @@
 An update that took an hour of training survives a lost network, a crash and a power cut. It is written to a
 temporary file, flushed to the disk, renamed, and the folder is flushed too; only then is it sent. What the
 control plane refuses for good moves to ``rejected/``, so that it can be looked at and is not sent again.
+
+With error feedback two files change together: the update, and the residual that it leaves. The update is
+written as ``*.prepared`` first; then the residual, which names the update's digest, is committed, and that
+decides; then the update gets its name. Whoever finds a ``*.prepared`` update looks whether the residual names
+it: if so it is sent, and if not it never will be.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
 from edgeml_client.durable import PART_SUFFIX, sync_folder, write_durably
 from edgeml_client.errors import ConfigurationError, InvalidUpdateError, OutboxBusyError
 from edgeml_client.schemas import UpdateHeader
+from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore
+from edgeml_client.updates.paths import path_segment
 from edgeml_client.updates.update_file import read_update_header
+from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["Outbox", "PendingUpdate", "path_segment"]
 
 _LOG = logging.getLogger(__name__)
 
 _SUFFIX: Final = ".update"
-_LONGEST_SEGMENT: Final = 120
+_PREPARED: Final = ".prepared"
 _MAX_REJECTED: Final = 16
 _WRITE_TIMEOUT_S: Final = 60.0
-_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-
-
-def path_segment(name: str) -> str:
-    """Return a file name for ``name``, unique to it and valid on every file system.
-
-    Example:
-        >>> path_segment("clinic/a"), path_segment("..")
-        ('clinic%2Fa', '%2E%2E')
-    """
-    encoded = quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
-    if len(encoded) <= _LONGEST_SEGMENT:
-        return encoded
-    return f"{encoded[:40]}-{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +67,20 @@ class Outbox:
 
     Args:
         folder: Created at the first update. One folder belongs to one device.
+        residuals: Where this device keeps what its updates leave out; by default beside the updates.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, residuals: ResidualStore | None = None) -> None:
         self.folder = folder
+        self.residuals = residuals or ResidualStore(folder)
 
-    def put(self, data: bytes) -> PendingUpdate:
+    def put(self, data: bytes, *, left_out: DeltaVector | None = None) -> PendingUpdate:
         """Store an update file for good, in place of an older one of the same round; then return it.
+
+        Args:
+            data: The update file.
+            left_out: What the update leaves for the next round to send; it replaces the residual of the
+                model in the same step, so that there are both or neither.
 
         Raises:
             InvalidUpdateError: ``data`` is no update file.
@@ -90,16 +89,51 @@ class Outbox:
         """
         header = read_update_header(data)
         path = self.folder / f"{path_segment(header.round_id)}{_SUFFIX}"
+        update = PendingUpdate(path, header, len(data), hashlib.sha256(data).digest())
         try:
             self._make_folder()
             with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
-                write_durably(path, data)
+                if left_out is None:
+                    write_durably(path, data)
+                else:
+                    self._put_both(update, data, left_out)
         except OSError as exc:
             raise ConfigurationError(
                 f"the update cannot be stored in {self.folder}: {exc.strerror or exc}; make room, or pass a "
                 "writable folder as state_dir"
             ) from exc
-        return PendingUpdate(path, header, len(data), hashlib.sha256(data).digest())
+        return update
+
+    def _put_both(self, update: PendingUpdate, data: bytes, left_out: DeltaVector) -> None:
+        mark = ResidualMark(
+            model_id=update.header.model_id,
+            round_id=update.header.round_id,
+            base_digest=update.header.base_digest,
+            update_digest=f"sha256:{update.sha256.hex()}",
+        )
+        self._settle()
+        write_durably(update.path.with_suffix(_PREPARED), data)
+        try:
+            self.residuals.stage(left_out, mark).commit()
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Give prepared updates their name if their residual counts, and remove the others."""
+        for prepared in self.folder.glob(f"*{_PREPARED}"):
+            if self._is_committed(prepared):
+                prepared.replace(prepared.with_suffix(_SUFFIX))
+            else:
+                prepared.unlink()
+
+    def _is_committed(self, prepared: Path) -> bool:
+        try:
+            model_id = read_update_header(prepared).model_id
+        except InvalidUpdateError as exc:
+            _LOG.warning("the prepared update %s cannot be read and is not sent: %s", prepared, exc)
+            return False
+        mark = self.residuals.find_mark(model_id)
+        return mark is not None and mark.update_digest == f"sha256:{_sha256_of(prepared).hex()}"
 
     def pending(self) -> tuple[PendingUpdate, ...]:
         """Return what waits, the oldest first; files that are no updates are set aside with a warning.
@@ -112,6 +146,7 @@ class Outbox:
         with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
             for leftover in self.folder.glob(f"*{PART_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
+            self._settle()
             paths = sorted(self.folder.glob(f"*{_SUFFIX}"), key=_age_order)
         found = (self._read(path) for path in paths)
         return tuple(update for update in found if update is not None)
@@ -155,8 +190,7 @@ class Outbox:
     def _read(self, path: Path) -> PendingUpdate | None:
         try:
             header = read_update_header(path)
-            with path.open("rb") as stream:
-                sha256 = hashlib.file_digest(stream, "sha256").digest()
+            sha256 = _sha256_of(path)
         except FileNotFoundError:
             return None  # another process has sent it meanwhile
         except InvalidUpdateError as exc:
@@ -175,10 +209,14 @@ class Outbox:
             ) from exc
 
 
+def _sha256_of(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
 def _holds(update: PendingUpdate) -> bool:
     try:
-        with update.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest() == update.sha256
+        return _sha256_of(update.path) == update.sha256
     except FileNotFoundError:
         return False
 

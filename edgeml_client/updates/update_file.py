@@ -19,6 +19,8 @@ from pydantic import ValidationError
 from edgeml_client.errors import InvalidModelError, InvalidUpdateError, ModelMismatchError, NonFiniteError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.arrays import Float32Array, State, layout_of, raw_bytes
+from edgeml_client.updates.coding.coded_file import CodedUpdateFile
+from edgeml_client.updates.coding.spec import CODING_KEY, UPDATE_KEY
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.model_file import in_file_order
 from edgeml_client.updates.safetensors_header import MAX_HEADER_BYTES, Header, build_header, read_header
@@ -36,7 +38,6 @@ __all__ = [
 
 UPDATE_CONTENT_TYPE: Final = "application/vnd.edgeml.update"
 
-_HEADER_KEY: Final = "edgeml.update"
 _BYTES_PER_NAME: Final = 512
 _SLACK_BYTES: Final = 65_536
 
@@ -69,7 +70,7 @@ def encode_update(header: UpdateHeader, delta: State) -> bytes:
     for spec, body in zip(specs, bodies, strict=True):
         if not math.isfinite(sum_of_squares(np.frombuffer(body, np.float32))):
             raise NonFiniteError(spec.name)
-    return b"".join([build_header(specs, {_HEADER_KEY: header.model_dump_json()}), *bodies])
+    return b"".join([build_header(specs, {UPDATE_KEY: header.model_dump_json()}), *bodies])
 
 
 def read_update_header(data: UpdateSource) -> UpdateHeader:
@@ -89,10 +90,12 @@ def read_arrays(data: UpdateSource) -> dict[str, Float32Array]:
     """
     memory = _as_memory(data)
     parsed = _parsed(memory)
+    if CODING_KEY in parsed.metadata:
+        raise InvalidUpdateError("a coded update can only be read with the layout of its model")
     return dict(UpdateFile(memory, parsed, _envelope(parsed)).arrays())
 
 
-def open_update(data: UpdateSource, layout: Layout) -> UpdateFile:
+def open_update(data: UpdateSource, layout: Layout) -> UpdateFile | CodedUpdateFile:
     """Return an update file that was checked against a registered model, without reading its arrays.
 
     Args:
@@ -114,11 +117,13 @@ def open_update(data: UpdateSource, layout: Layout) -> UpdateFile:
     if foreign:
         raise ModelMismatchError("the update lists private arrays that the model does not have:", foreign)
     shared = layout.floating.without(frozenset(header.private)).as_float32()
+    if len(layout.floating) and not len(shared):
+        raise InvalidUpdateError("every array is private; an update must share at least one")
+    if CODING_KEY in parsed.metadata:
+        return CodedUpdateFile(memory, parsed, header, shared)
     shared.require_same_arrays(
         Layout.of(entry.spec for entry in parsed.entries), summary="the update does not fit the model:"
     )
-    if len(layout.floating) and not len(shared):
-        raise InvalidUpdateError("every array is private; an update must share at least one")
     return UpdateFile(memory, parsed, header)
 
 
@@ -180,9 +185,11 @@ def _parsed(memory: memoryview) -> Header:
 
 
 def _envelope(parsed: Header) -> UpdateHeader:
-    text = parsed.metadata.get(_HEADER_KEY)
-    if text is None or len(parsed.metadata) != 1:
-        raise InvalidUpdateError(f"not an update file: its __metadata__ must hold {_HEADER_KEY!r} alone")
+    text = parsed.metadata.get(UPDATE_KEY)
+    if text is None or not parsed.metadata.keys() <= {UPDATE_KEY, CODING_KEY}:
+        raise InvalidUpdateError(
+            f"not an update file: its __metadata__ must hold {UPDATE_KEY!r} alone, or with {CODING_KEY!r}"
+        )
     try:
         return UpdateHeader.model_validate_json(text)
     except ValidationError as exc:

@@ -15,7 +15,7 @@ from edgeml_client.updates.layout import Layout
 
 __all__ = ["DeltaVector", "sum_of_squares"]
 
-_CHUNK: Final = 1 << 18
+_CHUNK: Final = 1 << 16
 
 
 def sum_of_squares(values: Float32Array) -> float:
@@ -24,8 +24,10 @@ def sum_of_squares(values: Float32Array) -> float:
     Squares of float32 numbers stay below 1.2e77, so no finite input overflows.
     """
     total = 0.0
+    scratch = np.empty(min(values.size, _CHUNK), np.float64)
     for start in range(0, values.size, _CHUNK):
-        chunk = values[start : start + _CHUNK].astype(np.float64)
+        chunk = scratch[: min(_CHUNK, values.size - start)]
+        chunk[...] = values[start : start + _CHUNK]
         total += float(np.dot(chunk, chunk))
     return total
 
@@ -88,4 +90,7 @@ class DeltaVector:
 
     def count_nonzero(self) -> int:
         """Return how many numbers are not zero."""
-        return int(np.count_nonzero(self.values))
+        return sum(
+            int(np.count_nonzero(self.values[start : start + _CHUNK] != 0))
+            for start in range(0, self.values.size, _CHUNK)
+        )

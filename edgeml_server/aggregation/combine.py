@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from edgeml_client.updates.coding import CodedUpdateFile
 from edgeml_client.updates.layout import ITEM_BYTES, Layout
 from edgeml_client.updates.safetensors_header import HeaderEntry, read_header
 from edgeml_client.updates.update_file import open_update
@@ -79,13 +80,17 @@ def average_updates(
     bound = median_bound(given.norm for given in contributions) if norm_bound is NormBound.MEDIAN else None
     mean = RunningMean({spec.name: spec.shape for spec in layout.floating})
     for given in contributions:
-        mean.add(
-            open_update(given.path, layout).arrays(),
-            num_samples=given.num_samples,
-            scale=scale_within(given.norm, bound=bound),
-        )
+        _add_(mean, given, layout, scale=scale_within(given.norm, bound=bound))
         after_each()
     return mean
+
+
+def _add_(mean: RunningMean, given: Contribution, layout: Layout, *, scale: float) -> None:
+    update = open_update(given.path, layout)
+    if isinstance(update, CodedUpdateFile):
+        mean.add_chunks(update.chunks(), update.layout.names, num_samples=given.num_samples, scale=scale)
+    else:
+        mean.add(update.arrays(), num_samples=given.num_samples, scale=scale)
 
 
 def write_next_version(base: Path, mean: RunningMean, destination: Writable) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from edgeml_client.updates.coding import Chunk
 
 __all__ = ["BLOCK_LENGTH", "RunningMean"]
 
@@ -20,6 +23,15 @@ BLOCK_LENGTH: Final = 1 << 18
 """Elements handled at a time: 1 MiB of float32 stays in the cache of one core."""
 
 Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Positions ``start`` to ``stop`` of an update's vector lie ``offset`` further on in the sums."""
+
+    start: int
+    stop: int
+    offset: int
 
 
 class RunningMean:
@@ -34,10 +46,14 @@ class RunningMean:
     """
 
     def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        self._sums: dict[str, Float32Array] = {
-            name: np.zeros(math.prod(shape), dtype=np.float32) for name, shape in shapes.items()
-        }
         self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        sizes = [math.prod(shape) for shape in self._shapes.values()]
+        self._starts = dict(zip(self._shapes, np.cumsum([0, *sizes]).tolist(), strict=False))
+        self._total = np.zeros(sum(sizes), dtype=np.float32)
+        self._sums: dict[str, Float32Array] = {
+            name: self._total[self._starts[name] :][:size]
+            for name, size in zip(self._shapes, sizes, strict=True)
+        }
         self._num_samples = dict.fromkeys(self._sums, 0)
         self._scratch = np.empty(BLOCK_LENGTH, dtype=np.float32)
         self._num_updates = 0
@@ -66,9 +82,7 @@ class RunningMean:
             ValueError: ``num_samples`` is less than 1, or an array has another shape.
             KeyError: An array is not one that is averaged.
         """
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, not {num_samples}")
-        factor = np.float32(num_samples * scale)
+        factor = _factor(num_samples, scale)
         for name, array in arrays:
             total = self._sums[name]
             if array.shape != self._shapes[name]:
@@ -79,6 +93,46 @@ class RunningMean:
                 self._add_scaled(total, array.reshape(-1), factor)
             self._num_samples[name] += num_samples
         self._num_updates += 1
+
+    def add_chunks(
+        self, chunks: Iterable[Chunk], names: Iterable[str], *, num_samples: int, scale: float = 1.0
+    ) -> None:
+        """Add one device's update chunk by chunk, with the bits that :meth:`add` gives.
+
+        Args:
+            chunks: The parts of its vector that hold values.
+            names: The arrays whose numbers, one after the other, are that vector.
+            num_samples: As in :meth:`add`.
+            scale: As in :meth:`add`.
+
+        Raises:
+            ValueError: ``num_samples`` is less than 1.
+            KeyError: An array is not one that is averaged.
+        """
+        factor = _factor(num_samples, scale)
+        sent = tuple(names)
+        places = self._places(sent)
+        for chunk in chunks:
+            for place in places:
+                first, last = max(chunk.start, place.start), min(chunk.stop, place.stop)
+                if first < last:
+                    target = self._total[first + place.offset : last + place.offset]
+                    chunk.add_into_(target, first=first, factor=factor)
+        for name in sent:
+            self._num_samples[name] += num_samples
+        self._num_updates += 1
+
+    def _places(self, names: Sequence[str]) -> tuple[_Place, ...]:
+        """Return where a vector of ``names`` lies in the sums, in as few pieces as possible."""
+        places: list[_Place] = []
+        start = 0
+        for name in names:
+            stop, offset = start + self._sums[name].size, self._starts[name] - start
+            if places and places[-1].offset == offset:
+                start = places.pop().start
+            places.append(_Place(start, stop, offset))
+            start = stop
+        return tuple(places)
 
     def _add_scaled(self, total: Float32Array, values: Float32Array, factor: np.float32) -> None:
         for start in range(0, total.size, BLOCK_LENGTH):
@@ -104,3 +158,9 @@ class RunningMean:
             ValueError: No device sent the array, so it has no mean.
         """
         return self.block(name, 0, self._sums[name].size).reshape(self._shapes[name])
+
+
+def _factor(num_samples: int, scale: float) -> np.float32:
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, not {num_samples}")
+    return np.float32(num_samples * scale)

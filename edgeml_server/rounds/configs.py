@@ -9,13 +9,14 @@ from pydantic import JsonValue
 
 from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters import resolve_filters
+from edgeml_client.filters.coded_ending import split_coded_ending
 from edgeml_client.schemas import RoundConfig
 from edgeml_client.updates.layout import Layout
 from edgeml_server.errors import InvalidContentError
 
 __all__ = ["CAPABILITIES", "announced_config", "checked_config", "is_head_array"]
 
-CAPABILITIES: Final = ("models.safetensors", "rounds.wait", "updates.binary")
+CAPABILITIES: Final = ("models.safetensors", "rounds.wait", "updates.binary", "updates.coded")
 """What a round's devices may use beyond the legacy calls."""
 
 _SET_BY_THE_SERVER: Final = ("model_id", "version", "capabilities")
@@ -48,6 +49,7 @@ def checked_config(config: RoundConfig, layout: Layout) -> RoundConfig:
             )
     try:
         steps = resolve_filters(config.filters)
+        split_coded_ending(steps)
     except FilterConfigError as exc:
         raise InvalidContentError(f"config.filters: {exc}") from exc
     filters = tuple({"type": step.type, **step.parameters} for step in steps)

@@ -203,7 +203,7 @@ def _device_of(plane: ControlPlane, caller: Principal, device_id: str | None) ->
 DOMAIN: Final = Domain(
     name="rounds",
     routers=(router, update_router),
-    capabilities=("rounds.wait", "updates.binary"),
+    capabilities=("rounds.wait", "updates.binary", "updates.coded"),
     keepers=(RoundKeeper,),
     version_uses=(uses_version,),
 )

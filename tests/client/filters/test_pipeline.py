@@ -146,7 +146,10 @@ def test_a_filter_that_makes_nan_is_stopped_too() -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"type": "gradient_clipp", "max_norm": 1.0}, "known types: gaussian_noise, gradient_clip"),
+        (
+            {"type": "gradient_clipp", "max_norm": 1.0},
+            "known types: error_feedback, gaussian_noise, gradient_clip",
+        ),
         ({"max_norm": 1.0}, "a mapping with a 'type'"),
         ({"type": 3}, "a mapping with a 'type'"),
         ("gradient_clip", "a mapping with a 'type'"),
@@ -265,8 +268,9 @@ def test_only_filters_can_be_registered() -> None:
         FilterRegistry.register("dictionary", dict)  # type: ignore[arg-type]
 
 
-def test_the_five_are_registered() -> None:
+def test_the_built_in_filters_are_registered() -> None:
     assert FilterRegistry.list_filters() == [
+        "error_feedback",
         "gaussian_noise",
         "gradient_clip",
         "norm_validation",

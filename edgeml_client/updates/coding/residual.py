@@ -1,0 +1,204 @@
+"""What updates left out so far, kept on the device until the next round can send it.
+
+The residual of error feedback (Seide et al., 2014, section 4; Karimireddy et al., 2019,
+https://arxiv.org/abs/1901.09847, Algorithm 1). Each model has two slots, which are written in turn: first the
+numbers, flushed to the disk, then a header with the next sequence number, a checksum, and the digest of the
+update after which this residual remained. Writing the header is the one step that decides. A crash before it
+leaves the former residual in the other slot; a crash within it leaves a header whose checksum is wrong, which
+is the same. Slots keep their place on the disk, so that flushing one costs no more than its numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+from pydantic import ValidationError
+
+from edgeml_client.durable import sync_folder
+from edgeml_client.errors import InvalidUpdateError, RoundStateError
+from edgeml_client.schemas import WireBody
+from edgeml_client.updates.layout import Layout
+from edgeml_client.updates.paths import path_segment
+from edgeml_client.updates.vector import DeltaVector
+
+__all__ = ["ResidualMark", "ResidualStore", "StagedResidual"]
+
+_LOG = logging.getLogger(__name__)
+
+_SLOTS: Final = ("a", "b")
+_MAGIC: Final = b"edgeml residual\n"
+_HEADER_BYTES: Final = 1 << 14
+_CRC_BYTES: Final = 4
+_BLOCK: Final = 1 << 16
+_WRITE: Final = 1 << 24
+"""Numbers per write: the system takes less than 2 GiB at once."""
+
+
+class ResidualMark(WireBody):
+    """Which update left a residual behind.
+
+    Attributes:
+        model_id: The model.
+        round_id: The round of the update.
+        base_digest: The global model that the update was computed against.
+        update_digest: ``sha256:<hex>`` of the update file.
+    """
+
+    model_id: str
+    round_id: str
+    base_digest: str
+    update_digest: str
+
+
+class _SlotHeader(WireBody):
+    sequence: int
+    layout_digest: str
+    mark: ResidualMark
+
+
+@dataclass(frozen=True, slots=True)
+class StagedResidual:
+    """A residual whose numbers lie on the disk; it counts once it is committed."""
+
+    _path: Path
+    _header: _SlotHeader
+
+    def commit(self) -> None:
+        """Make it the residual of its model, in place of the former one, for good."""
+        with _open_slot(self._path) as stream:
+            stream.write(_packed(self._header))
+            _flush(stream)
+
+
+class ResidualStore:
+    """The residuals of one device; one process at a time may write.
+
+    Args:
+        folder: Created at the first residual. One folder belongs to one device.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find_mark(self, model_id: str) -> ResidualMark | None:
+        """Return which update left the residual of a model; ``None`` if there is no residual."""
+        current = self._current(model_id)
+        return None if current is None else current[1].mark
+
+    def add_to_(self, vector: DeltaVector, *, model_id: str, round_id: str) -> bool:
+        """Add the residual of a model to the delta of a round; return whether there was one.
+
+        A residual of other arrays is left alone with a warning: the update that follows replaces it.
+
+        Raises:
+            RoundStateError: The residual remained after an update of this very round: what it made up for is
+                in that update, and adding it again would send it twice.
+        """
+        current = self._current(model_id)
+        if current is None:
+            return False
+        path, header = current
+        if header.mark.round_id == round_id:
+            raise RoundStateError(
+                f"this device already made its update for round {round_id!r}; call flush_outbox() to send it"
+            )
+        has_all = path.stat().st_size == _HEADER_BYTES + vector.values.nbytes
+        if header.layout_digest != _layout_digest(vector.layout) or not has_all:
+            _LOG.warning(
+                "what earlier updates of model %r left out is dropped: it has other arrays than this update",
+                model_id,
+            )
+            return False
+        with path.open("rb", buffering=0) as stream:
+            stream.seek(_HEADER_BYTES)
+            scratch = np.empty(_BLOCK, np.dtype("<f4"))
+            for start in range(0, vector.values.size, _BLOCK):
+                block = vector.values[start : start + _BLOCK]
+                kept = scratch[: block.size]
+                stream.readinto(kept.data)
+                block += kept
+        return True
+
+    def stage(self, vector: DeltaVector, mark: ResidualMark) -> StagedResidual:
+        """Write the numbers of a residual to the disk and flush them; they count once committed.
+
+        Args:
+            vector: What the update left out.
+            mark: The update.
+
+        Raises:
+            InvalidUpdateError: The names in ``mark`` are too long to be kept.
+        """
+        current = self._current(mark.model_id)
+        sequence = 1 if current is None else current[1].sequence + 1
+        header = _SlotHeader(sequence=sequence, layout_digest=_layout_digest(vector.layout), mark=mark)
+        if len(_packed(header)) > _HEADER_BYTES:
+            raise InvalidUpdateError("the ids of model and round are too long to keep a residual for them")
+        path = self._path(mark.model_id, _SLOTS[sequence % 2])
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.touch(mode=0o600)
+            sync_folder(self.folder)
+        with _open_slot(path) as stream:
+            stream.seek(_HEADER_BYTES)
+            for start in range(0, vector.values.size, _WRITE):
+                stream.write(vector.values[start : start + _WRITE].astype("<f4", copy=False).data)
+            stream.truncate()
+            _flush(stream)
+        return StagedResidual(path, header)
+
+    def _current(self, model_id: str) -> tuple[Path, _SlotHeader] | None:
+        """Return the slot that counts, and its header."""
+        found = [
+            (path, header)
+            for path in (self._path(model_id, slot) for slot in _SLOTS)
+            if (header := _read_header(path)) is not None
+        ]
+        return max(found, key=lambda slot: slot[1].sequence, default=None)
+
+    def _path(self, model_id: str, slot: str) -> Path:
+        return self.folder / f"{path_segment(model_id)}.{slot}.residual"
+
+
+def _open_slot(path: Path) -> BinaryIO:
+    return path.open("r+b", buffering=0)
+
+
+def _flush(stream: BinaryIO) -> None:
+    getattr(os, "fdatasync", os.fsync)(stream.fileno())
+
+
+def _packed(header: _SlotHeader) -> bytes:
+    text = header.model_dump_json().encode()
+    length = len(text).to_bytes(4, "little")
+    return _MAGIC + zlib.crc32(length + text).to_bytes(_CRC_BYTES, "little") + length + text
+
+
+def _read_header(path: Path) -> _SlotHeader | None:
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEADER_BYTES)
+    except FileNotFoundError:
+        return None
+    start = len(_MAGIC) + _CRC_BYTES
+    length = int.from_bytes(head[start : start + 4], "little")
+    covered = head[start : start + 4 + length]
+    if head[: len(_MAGIC)] != _MAGIC or zlib.crc32(covered).to_bytes(4, "little") != head[start - 4 : start]:
+        return None  # it was being written when the process died, or never was
+    try:
+        return _SlotHeader.model_validate_json(covered[4:])
+    except ValidationError:
+        _LOG.warning("the residual %s was written by another version and is not used", path)
+        return None
+
+
+def _layout_digest(layout: Layout) -> str:
+    return hashlib.sha256(json.dumps(layout.to_json()).encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""The largest numbers are found exactly, however they lie and however often they are equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edgeml_client.errors import InvalidUpdateError
+from edgeml_client.updates.coding import count_to_keep, select_largest
+from edgeml_client.updates.coding.spec import CHUNK_LENGTH
+
+Float32Array = npt.NDArray[np.float32]
+
+few_magnitudes = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 1e-45, 3e38])
+vectors = hnp.arrays(
+    np.float32, st.integers(0, 40), elements=st.one_of(few_magnitudes, st.floats(-9, 9, width=32))
+)
+
+
+def by_sorting(values: Float32Array, count: int) -> npt.NDArray[np.int64]:
+    """The definition: sort by magnitude, equals by position, take the first, drop zeros."""
+    order = np.argsort(-np.abs(values), kind="stable")[:count]
+    return np.sort(order[values[order] != 0])
+
+
+def flat(selected: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    parts = [positions + CHUNK_LENGTH * chunk for chunk, positions in enumerate(selected)]
+    return np.concatenate([np.empty(0, np.int64), *parts])
+
+
+@settings(max_examples=300, deadline=None)
+@given(vectors, st.integers(0, 50))
+def test_a_selection_is_what_a_stable_sort_gives(values: Float32Array, count: int) -> None:
+    np.testing.assert_array_equal(flat(select_largest(values, count=count)), by_sorting(values, count))
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.5, 0.99])
+def test_a_long_vector_is_sampled_and_the_selection_is_still_exact(fraction: float) -> None:
+    """Two chunks and a bit, rounded so that many magnitudes are equal."""
+    generator = np.random.default_rng(3)
+    values = np.round(generator.standard_normal(2 * CHUNK_LENGTH + 777, dtype=np.float32), 2)
+    count = count_to_keep(values.size, fraction)
+
+    selected = select_largest(values, count=count)
+
+    assert len(selected) == 3
+    np.testing.assert_array_equal(flat(selected), by_sorting(values, count))
+
+
+def test_a_sample_that_misleads_costs_time_and_not_exactness() -> None:
+    """The sample sees the first 256 of each 16,384 numbers: here it sees the large ones and no others."""
+    values = np.full(1 << 18, 0.25, np.float32)
+    values.reshape(-1, 1 << 14)[:, :256] = 8.0
+    values[5] = 0.125
+
+    count = 10_000  # 16 * 256 = 4,096 large ones, and the first 5,904 of the others
+
+    np.testing.assert_array_equal(flat(select_largest(values, count=count)), by_sorting(values, count))
+
+
+def test_a_vector_of_zeros_selects_nothing() -> None:
+    assert flat(select_largest(np.zeros(300_000, np.float32), count=30_000)).size == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("count", [1, 100_000, 200_000])
+def test_what_is_not_finite_stops_the_selection(bad: float, count: int) -> None:
+    values = np.ones(200_000, np.float32)
+    values[123_456] = bad
+
+    with pytest.raises(InvalidUpdateError, match="NaN or Inf"):
+        select_largest(values, count=count)
+
+
+def test_the_count_is_the_fraction_rounded_up_and_never_none() -> None:
+    assert [
+        count_to_keep(30, 0.1),
+        count_to_keep(31, 0.1),
+        count_to_keep(3, 0.01),
+        count_to_keep(7, 1.0),
+    ] == [
+        3,
+        4,
+        1,
+        7,
+    ]
+    assert count_to_keep(0, 0.1) == 0
