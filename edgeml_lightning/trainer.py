@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from edgeml_client.clock import Clock, SystemClock
 from edgeml_client.errors import ConfigurationError, RoundClosedError
 from edgeml_lightning.callbacks import FederatedCallback
+from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.fresh_callbacks import FreshCallbacks
 from edgeml_lightning.history import History
 from edgeml_lightning.progress import RoundsProgress
@@ -184,10 +185,12 @@ class FederatedTrainer:
         is offered within ``wait_s``. The arguments are those of :meth:`fit`.
 
         Raises:
+            ConfigurationError: The module is not ``lightning``'s.
             FederationError: The round could not be completed.
             RoundClosedError: The round closed before the update arrived.
             EdgeMLClientError: The control plane could not be reached, or refused.
         """
+        require_lightning(module, kind=L.LightningModule)
         self.end_reason = self._wait_for_round()
         if self.end_reason is not None:
             return None

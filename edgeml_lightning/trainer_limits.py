@@ -8,6 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
+from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.errors import UnsupportedTrainingError
 
 __all__ = ["RoundLimits", "callbacks_of", "check_trainer"]
@@ -19,25 +20,18 @@ def callbacks_of(trainer: L.Trainer) -> list[Callback]:
     return callbacks
 
 
-def check_trainer(trainer: object) -> None:
+def check_trainer(trainer: L.Trainer) -> None:
     """Check that ``trainer`` can be fitted once a round, for as many rounds as there are.
 
     Raises:
+        ConfigurationError: It is no ``lightning.Trainer``.
         UnsupportedTrainingError: A limit of the trainer counts over all rounds and would silently end
             training, or its strategy cannot be fitted twice; the message says what to use instead.
     """
-    problem = _find_problem(trainer)
+    require_lightning(trainer, kind=L.Trainer)
+    problem = _find_limit(trainer) or _find_launcher(trainer)
     if problem is not None:
         raise UnsupportedTrainingError(problem)
-
-
-def _find_problem(trainer: object) -> str | None:
-    if not isinstance(trainer, L.Trainer):
-        return (
-            f"{type(trainer).__module__}.{type(trainer).__qualname__} is not a lightning.Trainer: write "
-            "'import lightning as L' in place of 'import pytorch_lightning'; the two do not mix"
-        )
-    return _find_limit(trainer) or _find_launcher(trainer)
 
 
 def _find_limit(trainer: L.Trainer) -> str | None:

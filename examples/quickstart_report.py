@@ -58,13 +58,13 @@ def curves_of(history: FederationHistory) -> list[Curve]:
 
 
 def round_line(strategy: str, round_: FederationRound, *, num_rounds: int) -> str:
-    """Return one round in one line."""
+    """Return one round in one line, which fits into 80 columns."""
     shared, personal = (_percent(round_.mean(METRIC, of=kind)) for kind in ("global", "personal"))
     up_kb, down_kb = round_.num_bytes_sent / 1e3, round_.num_bytes_received / 1e3
     return (
         f"{TITLES.get(strategy, strategy):7s}{round_.round_number:2d}/{num_rounds:<3d}"
-        f"{len(round_.participants):2d} devices  global {shared} personal {personal}"
-        f"  up {up_kb:.0f} kB down {down_kb:.0f} kB {round_.duration_s:5.1f} s"
+        f"{len(round_.participants):2d} devices global {shared} personal {personal}"
+        f" up {up_kb:.0f} down {down_kb:.0f} kB {round_.duration_s:4.1f} s"
     )
 
 

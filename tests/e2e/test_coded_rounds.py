@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeml_client import DeviceAuthClient, FederatedClient
+from edgeml_client import FederatedClient
 from edgeml_client.errors import FilterConfigError, RoundStateError, UnprocessableError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector
@@ -20,11 +19,10 @@ from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.outbox import Outbox
 from edgeml_server import EmbeddedServer
 from edgeml_server.errors import InvalidContentError
+from tests.e2e.devices import ORG, Enrol
 
-ORG = "clinic-a"
 SIZE = 20_000
 STATE = {"body": np.zeros(SIZE, np.float32), "head": np.zeros(10, np.float32), "steps": np.array(7)}
-Enrol = Callable[[str], FederatedClient]
 TOP_TENTH = {"type": "sparsification", "top_k": 0.1}
 CODED = [{"type": "error_feedback"}, TOP_TENTH, {"type": "quantization", "bits": 4}]
 
@@ -34,25 +32,6 @@ def server() -> Iterator[EmbeddedServer]:
     with EmbeddedServer() as running:
         running.register_model(org_id=ORG, name="model", state=STATE)
         yield running
-
-
-@pytest.fixture
-def enrol(server: EmbeddedServer, tmp_path: Path) -> Iterator[Enrol]:
-    with ExitStack() as open_clients:
-
-        def enrol_one(name: str) -> FederatedClient:
-            auth = DeviceAuthClient(
-                base_url=server.url, org_id=ORG, device_identifier=name, token_storage="memory"
-            )
-            auth.bootstrap_sync(bootstrap_bearer_token=server.create_bootstrap_token(org_id=ORG))
-            client = FederatedClient(
-                auth.get_access_token_sync, ORG, server.api_base, name, state_dir=tmp_path / "state"
-            )
-            open_clients.enter_context(client)
-            client.register()
-            return client
-
-        yield enrol_one
 
 
 def delta(seed: int) -> dict[str, np.ndarray]:

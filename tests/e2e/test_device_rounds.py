@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,13 @@ from edgeml_client import DeviceAuthClient, FederatedClient
 from edgeml_client.errors import ConflictError, NotFoundError, RoundClosedError, RoundStateError
 from edgeml_client.updates.outbox import Outbox
 from edgeml_server import EmbeddedServer
+from tests.e2e.devices import ORG, Enrol
 
-ORG = "clinic-a"
 STATE = {
     "body.w": np.array([[1.0, 2.0], [3.0, 4.0]], np.float32),
     "head.w": np.array([0.5], np.float32),
     "steps": np.array(7),
 }
-Enrol = Callable[[str], FederatedClient]
 
 
 @pytest.fixture
@@ -33,26 +31,6 @@ def server() -> Iterator[EmbeddedServer]:
     with EmbeddedServer() as running:
         running.register_model(org_id=ORG, name="digits", state=STATE)
         yield running
-
-
-@pytest.fixture
-def enrol(server: EmbeddedServer, tmp_path: Path) -> Iterator[Enrol]:
-    """Return a function that enrols and registers a device, each with a token of its own."""
-    with ExitStack() as open_clients:
-
-        def enrol_one(name: str) -> FederatedClient:
-            auth = DeviceAuthClient(
-                base_url=server.url, org_id=ORG, device_identifier=name, token_storage="memory"
-            )
-            auth.bootstrap_sync(bootstrap_bearer_token=server.create_bootstrap_token(org_id=ORG))
-            client = FederatedClient(
-                auth.get_access_token_sync, ORG, server.api_base, name, state_dir=tmp_path / "state"
-            )
-            open_clients.enter_context(client)
-            client.register()
-            return client
-
-        yield enrol_one
 
 
 def _adding(amount: int, samples: int) -> Callable[[dict[str, Any]], Any]:

@@ -47,8 +47,9 @@ def test_there_is_a_line_a_round_of_each_federation(short_run: tuple[str, Any, P
         lines = [line for line in printed.splitlines() if re.match(rf"{title}\s+\d+/2", line)]
         for line, round_ in zip(lines, figures["rounds"][strategy], strict=True):
             assert f"{round_['round_number']}/2" in line
-            assert f"up {round_['num_bytes_sent'] / 1e3:.0f} kB" in line
+            assert f"up {round_['num_bytes_sent'] / 1e3:.0f} " in line
             assert f"down {round_['num_bytes_received'] / 1e3:.0f} kB" in line
+            assert len(line) <= 80
 
 
 @pytest.mark.timeout(RUN_TIMEOUT_S)

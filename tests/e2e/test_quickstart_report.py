@@ -60,9 +60,7 @@ def test_a_round_is_one_line_with_both_directions_summed_over_devices() -> None:
     """Two devices: 2 x 2,000 bytes up and 2 x 3,000 bytes down; the means are 62.5 % and 87.5 %."""
     line = round_line("ditto", DITTO[0], num_rounds=2)
 
-    assert " ".join(line.split()) == (
-        "Ditto 1/2 2 devices global 62.5% personal 87.5% up 4 kB down 6 kB 1.3 s"
-    )
+    assert " ".join(line.split()) == ("Ditto 1/2 2 devices global 62.5% personal 87.5% up 4 down 6 kB 1.3 s")
 
 
 def test_a_strategy_without_personal_models_shows_a_dash() -> None:

@@ -33,4 +33,6 @@ def test_what_was_clipped_to_a_bound_is_within_that_bound() -> None:
             {"type": "norm_validation", "max_norm": scale},
         ]
 
-        apply_filters(delta, filters)
+        passed = apply_filters(delta, filters)
+
+        assert np.linalg.norm(passed["w"]) == pytest.approx(scale, rel=1e-5)

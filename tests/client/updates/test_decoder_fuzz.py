@@ -40,7 +40,7 @@ edits = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=
 cuts = st.one_of(st.just(0), st.integers(0, 200))
 
 
-def _open_update(data: bytes) -> None:
+def _check_update(data: bytes) -> None:
     try:
         update = open_update(data, LAYOUT)
         for _, array in update.arrays():
@@ -51,7 +51,7 @@ def _open_update(data: bytes) -> None:
     assert update.layout.names == LAYOUT.floating.without(update.header.private).names
 
 
-def _open_model(data: bytes) -> None:
+def _check_model(data: bytes) -> None:
     try:
         model = GlobalModel(data)
     except InvalidModelError:
@@ -63,13 +63,13 @@ def _open_model(data: bytes) -> None:
 @SOME
 @given(edits=edits, cut=cuts)
 def test_a_damaged_update_is_refused_or_is_a_whole_update(edits: list[tuple[int, int]], cut: int) -> None:
-    _open_update(_damaged(UPDATE, edits, cut))
+    _check_update(_damaged(UPDATE, edits, cut))
 
 
 @SOME
 @given(edits=edits, cut=cuts)
 def test_a_damaged_model_is_refused_or_is_a_whole_model(edits: list[tuple[int, int]], cut: int) -> None:
-    _open_model(_damaged(MODEL, edits, cut))
+    _check_model(_damaged(MODEL, edits, cut))
 
 
 @SOME
@@ -103,8 +103,8 @@ def test_any_header_is_refused_or_consistent(header: dict[str, Any], body: bytes
     text = json.dumps(header).encode()
     data = len(text).to_bytes(8, "little") + text + body
 
-    _open_update(data)
-    _open_model(data)
+    _check_update(data)
+    _check_model(data)
 
 
 @pytest.mark.parametrize("shape", [[2**40], [2**20, 2**20], [2**46]])

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import pytest
+import pytorch_lightning
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
@@ -233,6 +234,13 @@ def test_a_second_federated_callback_is_refused(clinic: Any, quiet: Quiet) -> No
 
     with pytest.raises(ConfigurationError, match="brings its own"):
         FederatedTrainer(client, model="line", trainer=trainer)
+
+
+def test_a_module_of_another_lightning_is_refused_before_a_round_is_taken(clinic: Any, quiet: Quiet) -> None:
+    federated = FederatedTrainer(clinic.device(), model="line", trainer=quiet())
+
+    with pytest.raises(ConfigurationError, match="import lightning as L"):
+        federated.fit_round(pytorch_lightning.LightningModule())  # type: ignore[arg-type]
 
 
 def test_at_least_one_round_must_be_asked_for(clinic: Any, line: L.LightningModule, quiet: Quiet) -> None:

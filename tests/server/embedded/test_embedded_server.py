@@ -77,6 +77,9 @@ def test_closing_twice_is_fine() -> None:
     server.close()
     server.close()
 
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{server.url}/health")
+
 
 def test_a_client_that_keeps_its_connection_open_does_not_hold_the_server_up() -> None:
     clock = SystemClock()

@@ -88,6 +88,8 @@ def test_a_listener_whose_loop_has_closed_is_passed_over() -> None:
     listening: list = []
     asyncio.run(listen())
 
-    announcements.announce(["a"])
+    with announcements.listening_in_thread("a") as other:
+        announcements.announce(["a"])
 
+        assert other.heard(timeout_s=0)
     listening[0].__exit__(None, None, None)
