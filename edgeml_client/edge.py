@@ -53,6 +53,7 @@ class EdgeML(Closing):
             api_base=config.api_base, auth_token_provider=auth_token_provider, timeout=timeout
         )
         self._auth_token_provider = auth_token_provider
+        self._timeout_s = timeout
         self.registry = ModelRegistry(org_id=self.org_id, transport=self.api)
         self.rollouts = RolloutsAPI(self.api)
         self.experiments = ExperimentsAPI(self.api, org_id=self.org_id)
@@ -73,6 +74,7 @@ class EdgeML(Closing):
             api_base=self.api.api_base,
             device_identifier=device_identifier,
             platform=platform,
+            timeout=self._timeout_s,
         )
 
 

@@ -56,7 +56,7 @@ def _find_launcher(trainer: L.Trainer) -> str | None:
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         return (
             "this strategy starts new processes for every fit (ddp_spawn, ddp_fork, ddp_notebook) and "
-            "forgets what a round left behind: use strategy='ddp', which keeps its processes"
+            "forgets what a round left behind: use L.Trainer(devices=1, strategy='auto')"
         )
     return None
 

@@ -10,7 +10,7 @@ from edgeml_client.clock import Clock, SystemClock
 from edgeml_server.auth.secret import server_key
 from edgeml_server.blobs import BlobStore, open_blob_store
 from edgeml_server.db import Database
-from edgeml_server.db.engine import database_url, warn_about_sqlite
+from edgeml_server.db.engine import check_workers, database_url
 from edgeml_server.db.migrate import upgrade
 from edgeml_server.rounds.announcements import Announcements
 
@@ -46,7 +46,7 @@ def open_control_plane(settings: Settings, *, clock: Clock | None = None) -> Gen
     Raises:
         SetupError: A setting cannot work.
     """
-    warn_about_sqlite(database_url(settings.database_url), workers=settings.workers)
+    check_workers(database_url(settings.database_url), workers=settings.workers)
     blobs = open_blob_store(settings.blob_url)
     database = Database(settings.database_url)
     try:

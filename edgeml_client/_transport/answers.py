@@ -111,7 +111,7 @@ def refused(answer: Answer) -> RequestRefusedError:
     status = answer.status_code
     said, request_id = _explanation(answer)
     parts = [said or _excerpt(_text(answer)) or "no reason given"]
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if said is None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         parts.append(_SERVER_FAILED)
     elif said is None and status in _HINTS:
         parts.append(_HINTS[status])

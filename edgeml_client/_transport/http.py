@@ -152,7 +152,7 @@ class HttpTransport:
             body=wire,
             headers=sent,
         )
-        back_off = BackOff(may_repeat=True, max_attempts=max_attempts or self._max_attempts)
+        back_off = BackOff(max_attempts=max_attempts or self._max_attempts)
         return parse_answer(self._perform(lambda: request, _read_whole, back_off), answer)
 
     def download(
@@ -179,7 +179,7 @@ class HttpTransport:
             RequestRefusedError, ConnectionFailedError, AuthError, ConfigurationError: As in :meth:`call`.
         """
         url = self._url(path)
-        back_off = BackOff(may_repeat=True, max_attempts=self._max_attempts)
+        back_off = BackOff(max_attempts=self._max_attempts)
         state = Downloading(
             io.BytesIO() if into is None else into,
             max_bytes=max_bytes,

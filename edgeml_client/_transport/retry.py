@@ -95,12 +95,10 @@ class BackOff:
     """Answers, for one request, whether a failure is worth another try; ``stamina`` calls it.
 
     Attributes:
-        may_repeat: Sending the request twice has the effect of sending it once.
         max_attempts: Failures in a row that are endured; at least 1.
         num_failures: Failures in a row so far; whoever makes progress may set it back to 0.
     """
 
-    may_repeat: bool
     max_attempts: int
     rng: random.Random = field(default_factory=random.Random)
     num_failures: int = 0
@@ -109,7 +107,7 @@ class BackOff:
         """Return the seconds to wait before the next try, or ``False`` to give up."""
         self.num_failures += 1
         transient = isinstance(error, (*_BROKEN, TransientAnswerError, CorruptDownloadError))
-        if not (transient and self.may_repeat) or self.num_failures >= self.max_attempts:
+        if not transient or self.num_failures >= self.max_attempts:
             return False
         wanted = error.retry_after_s if isinstance(error, TransientAnswerError) else None
         delay_s = delay_before_retry_s(self.num_failures, retry_after_s=wanted, rng=self.rng)

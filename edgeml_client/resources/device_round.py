@@ -96,8 +96,16 @@ class DeviceRound:
         self._models = models
         self._sender = sender
         self._filters = resolve_filters(filters_of(assignment.config))
-        split_coded_ending(self._filters)
+        self.check_filters()
         self._model: GlobalModel | None = None
+
+    def check_filters(self, filters: Iterable[FilterConfig | DeltaFilter] = ()) -> None:
+        """Check that ``filters`` can follow those of the round; do this before training, not after.
+
+        Raises:
+            FilterConfigError: One of them is wrong, or stands in the wrong place.
+        """
+        split_coded_ending((*self._filters, *resolve_filters(filters)))
 
     def __repr__(self) -> str:
         return f"DeviceRound({self.round_id!r}, {self.step})"

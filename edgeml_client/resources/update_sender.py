@@ -13,10 +13,10 @@ from edgeml_client.errors import (
     ConflictError,
     ConnectionFailedError,
     EdgeMLClientError,
+    InvalidUpdateError,
     NotFoundError,
     OutboxBusyError,
     PayloadTooLargeError,
-    RequestRefusedError,
     RoundClosedError,
     StaleBaseError,
     UnprocessableError,
@@ -33,6 +33,7 @@ __all__ = ["FlushReport", "UpdateSender"]
 
 _REFUSED_FOR_GOOD: Final = (
     ConflictError,
+    InvalidUpdateError,  # it was coded for a control plane that takes the legacy form only by now
     NotFoundError,
     PayloadTooLargeError,
     RoundClosedError,
@@ -163,7 +164,7 @@ class UpdateSender:
         self._outbox.remove(update)
         return receipt, num_bytes
 
-    def _set_aside(self, update: PendingUpdate, refusal: RequestRefusedError) -> None:
+    def _set_aside(self, update: PendingUpdate, refusal: EdgeMLClientError) -> None:
         if update.path.exists():
             self._outbox.reject(update.path, reason=str(refusal))
 

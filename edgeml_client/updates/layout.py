@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
@@ -28,7 +28,6 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
 }  # fmt: skip
 
 _FLOATING: Final = frozenset({"F64", "F32", "F16", "BF16"})
-_DTYPES: Final = frozenset(get_args(DType))
 _FLOAT32_BYTES: Final = ITEM_BYTES["F32"]
 
 

@@ -91,7 +91,10 @@ def read_arrays(data: UpdateSource) -> dict[str, Float32Array]:
     memory = _as_memory(data)
     parsed = _parsed(memory)
     if CODING_KEY in parsed.metadata:
-        raise InvalidUpdateError("a coded update can only be read with the layout of its model")
+        raise InvalidUpdateError(
+            "a coded update cannot be turned into the legacy form; its control plane must announce "
+            "updates.binary"
+        )
     return dict(UpdateFile(memory, parsed, _envelope(parsed)).arrays())
 
 

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from edgeml_client.clock import Clock, SystemClock
 from edgeml_client.errors import ConfigurationError
+from edgeml_client.filters import resolve_filters
 from edgeml_lightning.callbacks.accumulation import AccumulationWindow, loss_factor
 from edgeml_lightning.callbacks.connection import Connection
 from edgeml_lightning.callbacks.measurements import local_figures
@@ -97,6 +98,7 @@ class FederatedCallback(SecondModelHooks):
         self.model = model
         self.strategy = strategy
         self.filters = tuple(filters)
+        resolve_filters(self.filters)
         self.wait_s = wait_s
         self.when_unassigned = when_unassigned
         self.sample_count = sample_count
@@ -161,8 +163,10 @@ class FederatedCallback(SecondModelHooks):
         for conflict in resolved.conflicts:
             _log.warning("round %s: %s; what was given here is used", assignment.round_id, conflict)
         is_resumed = self._resumed.get("round_id") == assignment.round_id
+        device_round = client.join_round(assignment)
+        device_round.check_filters(self.filters)
         self._round = receive(
-            client.join_round(assignment),
+            device_round,
             module,
             strategy=resolved.strategy,
             started_s=started_s,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from edgeml_server.settings import Settings
 
-__all__ = ["BodyLimitMiddleware", "limit_of"]
+__all__ = ["BodyLimitMiddleware", "drain_body", "limit_of"]
 
 _FILES: Final = re.compile(
     r"/api/v1/(models/[^/]+/versions/upload|training/rounds/[^/]+/(updates|secagg/(shares|masked|unmask)))"
@@ -51,7 +51,7 @@ class BodyLimitMiddleware:
         limit = limit_of(scope["path"], self._settings)
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
-            await _drain(receive)
+            await drain_body(receive)
             await _refusal(scope, limit)(scope, receive, send)
         else:
             await self._app(scope, _counted(receive, limit), send)
@@ -67,7 +67,7 @@ def _counted(receive: Receive, limit: int) -> Receive:
             num_bytes += len(message.get("body", b""))
             if num_bytes > limit:
                 if message.get("more_body", False):
-                    await _drain(receive)
+                    await drain_body(receive)
                 # The framework would turn any other exception raised while it reads a body into a 400.
                 raise HTTPException(BodyTooLargeError.status_code, detail=_too_large(limit).detail)
         return message
@@ -75,7 +75,8 @@ def _counted(receive: Receive, limit: int) -> Receive:
     return receive_counted
 
 
-async def _drain(receive: Receive) -> None:
+async def drain_body(receive: Receive) -> None:
+    """Read on for a while, so that a sender that is still sending gets to read the refusal."""
     num_bytes = 0
     while num_bytes < _MAX_DRAINED_BYTES:
         message = await receive()

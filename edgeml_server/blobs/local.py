@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from typing_extensions import override
 
+from edgeml_client.durable import sync_folder
 from edgeml_server.blobs.store import BlobStore, BlobWriter, StoredBlob, check_digest
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class _LocalBlobWriter(BlobWriter):
         self._temporary.replace(target)
         # The new name, and the folder that may be new itself, must survive a power cut too.
         for folder in (target.parent, target.parent.parent):
-            _fsync_folder(folder)
+            sync_folder(folder)
         return blob
 
     @override
@@ -129,13 +130,3 @@ class _LocalBlobWriter(BlobWriter):
 def _place(root: Path, digest: str) -> Path:
     name = check_digest(digest).removeprefix("sha256:")
     return root / "sha256" / name[:2] / name
-
-
-def _fsync_folder(folder: Path) -> None:
-    if os.name == "nt":  # pragma: no cover - Windows cannot open a folder, and needs no fsync of it
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,7 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from edgeml_server.db.failures import to_json
 from edgeml_server.errors import SetupError
 
-__all__ = ["BEGIN_OPTION", "database_url", "open_engine", "warn_about_sqlite"]
+__all__ = ["BEGIN_OPTION", "check_workers", "database_url", "open_engine"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,8 +55,12 @@ def database_url(text: str) -> URL:
     return url.set(drivername=driver)
 
 
-def warn_about_sqlite(url: URL, *, workers: int) -> None:
-    """Log a warning if several processes are to write a SQLite database at once."""
+def check_workers(url: URL, *, workers: int) -> None:
+    """Check that not several processes are to write one SQLite database.
+
+    Raises:
+        SetupError: They are.
+    """
     if workers <= 1 or url.get_backend_name() != "sqlite":
         return
     found = sqlite3.sqlite_version_info
@@ -65,7 +69,7 @@ def warn_about_sqlite(url: URL, *, workers: int) -> None:
         if found <= _LAST_SQLITE_WITH_WAL_BUG
         else "SQLite lets one process write at a time"
     )
-    _LOG.warning("%s; asked for %d workers: use PostgreSQL, or one worker", reason, workers)
+    raise SetupError(f"{reason}, and {workers} workers were asked for: use PostgreSQL, or one worker")
 
 
 def open_engine(url: URL) -> Engine:

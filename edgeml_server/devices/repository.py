@@ -103,15 +103,6 @@ class DeviceRepository:
             or 0
         )
 
-    def seen_since(self, moment: datetime) -> tuple[Device, ...]:
-        """Return the devices seen at ``moment`` or later, by identifier."""
-        rows = self._session.scalars(
-            select(DeviceRow)
-            .where(DeviceRow.org_id == self._org_id, DeviceRow.last_seen_at >= moment)
-            .order_by(DeviceRow.device_identifier)
-        )
-        return tuple(_record(row) for row in rows)
-
 
 def _record(row: DeviceRow) -> Device:
     return Device.model_validate(

@@ -16,9 +16,8 @@ from edgeml_server.personalization.repository import HeldPersonalModel, Personal
 from edgeml_server.plane import ControlPlane
 from edgeml_server.rounds.acceptance import check_metrics
 
-__all__ = ["FORMATS", "hand_back", "keep"]
+__all__ = ["hand_back", "keep"]
 
-FORMATS = frozenset({"pytorch", "safetensors"})
 """How a personal model may be written."""
 
 _NO_TORCH = (

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from edgeml_client.schemas import ModelVersion, RoundPhase, RoundStatus
 from edgeml_server._http.dependencies import Caller, Plane, RoundOperator
 from edgeml_server._http.idempotency import IdempotentCall, once
+from edgeml_server._http.limits import drain_body
 from edgeml_server.auth.principal import Principal
 from edgeml_server.devices.service import acting_device
 from edgeml_server.domain import Domain
@@ -22,7 +23,6 @@ from edgeml_server.rounds.bodies import AggregateRequest, CreateRoundRequest
 from edgeml_server.rounds.keeper import RoundKeeper
 from edgeml_server.rounds.loose_updates import aggregate_loose
 from edgeml_server.rounds.phases import ENDED_PHASES
-from edgeml_server.rounds.receiving import discard_body
 from edgeml_server.rounds.repository import RoundRepository
 from edgeml_server.rounds.service import (
     RoundWork,
@@ -169,7 +169,7 @@ async def secagg_step(
     request: Request,
 ) -> None:
     """Refuse: no round of this control plane uses secure aggregation."""
-    await discard_body(request)
+    await drain_body(request.receive)
     _refuse_secure_aggregation(plane, caller, round_id)
 
 

@@ -11,16 +11,16 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from edgeml_server._http.limits import drain_body
 from edgeml_server._http.problems import validation_sentence
 from edgeml_server.blobs import BlobWriter
 from edgeml_server.errors import BadRequestError, BodyTooLargeError, InvalidContentError
 
-__all__ = ["discard_body", "named_sha256", "parse_json", "receive_into"]
+__all__ = ["named_sha256", "parse_json", "receive_into"]
 
 T = TypeVar("T", bound=BaseModel)
 
 _PIECE_BYTES: Final = 1 << 20
-_MAX_DISCARDED_BYTES: Final = 16 << 20
 _SHA256_BYTES: Final = 32
 _SHA256_MEMBER: Final = re.compile(r"\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):\s*(?:;.*)?", re.IGNORECASE)
 
@@ -76,28 +76,18 @@ async def receive_into(writer: BlobWriter, request: Request, *, max_bytes: int) 
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
-        await discard_body(request)
+        await drain_body(request.receive)
         raise _too_large(max_bytes)
     piece = bytearray()
     async for chunk in request.stream():
         piece += chunk
         if writer.num_bytes + len(piece) > max_bytes:
-            await discard_body(request)
+            await drain_body(request.receive)
             raise _too_large(max_bytes)
         if len(piece) >= _PIECE_BYTES:
             await run_in_threadpool(writer.write, bytes(piece))
             piece.clear()
     await run_in_threadpool(writer.write, bytes(piece))
-
-
-async def discard_body(request: Request) -> None:
-    """Read on for a while, so that a sender that is still sending gets to read the refusal."""
-    num_bytes = 0
-    while num_bytes < _MAX_DISCARDED_BYTES:
-        message = await request.receive()
-        num_bytes += len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return
 
 
 def _too_large(max_bytes: int) -> BodyTooLargeError:

@@ -221,16 +221,6 @@ class RoundRepository:
             ],
         )
 
-    def cohort_ids(self, round_id: str) -> tuple[str, ...]:
-        """Return the ids of the devices chosen for a round."""
-        return tuple(
-            self._session.scalars(
-                select(CohortRow.device_id).where(
-                    CohortRow.round_id == round_id, CohortRow.org_id == self._org_id
-                )
-            )
-        )
-
     def is_in_cohort(self, round_id: str, device_id: str) -> bool:
         """Return whether a device was chosen for a round."""
         chosen = exists().where(

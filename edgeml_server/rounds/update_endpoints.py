@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from edgeml_client.schemas import UpdateReceipt, WeightsUpload
 from edgeml_client.updates.update_file import UPDATE_CONTENT_TYPE
 from edgeml_server._http.dependencies import DeviceCaller, Plane
+from edgeml_server._http.limits import drain_body
 from edgeml_server.auth.principal import Principal
 from edgeml_server.blobs import BlobWriter
 from edgeml_server.devices.service import acting_device
@@ -23,7 +24,7 @@ from edgeml_server.plane import ControlPlane
 from edgeml_server.rounds.acceptance import Verdict
 from edgeml_server.rounds.intake import Admission, Receipt, Sender, accept, admit
 from edgeml_server.rounds.legacy_intake import take_in_weights
-from edgeml_server.rounds.receiving import discard_body, named_sha256, parse_json, receive_into
+from edgeml_server.rounds.receiving import named_sha256, parse_json, receive_into
 from edgeml_server.rounds.update_checks import check_update
 
 __all__ = ["router"]
@@ -59,7 +60,7 @@ async def send_update(
         sender = _sender(caller)
         admission = await run_in_threadpool(admit, plane, sender, round_id)
     except ControlPlaneError:
-        await discard_body(request)
+        await drain_body(request.receive)
         raise
     writer = await run_in_threadpool(plane.blobs.writer)
     try:

@@ -40,21 +40,20 @@ class FrameReader:
         """
         try:
             declared = zstandard.get_frame_parameters(frame)
-            if not at_least <= declared.content_size <= at_most:
-                raise InvalidUpdateError(
-                    f"a stream declares {declared.content_size} bytes, where {at_least} to {at_most} belong"
-                )
-            if declared.dict_id or declared.window_size > _MAX_WINDOW_BYTES:
-                raise InvalidUpdateError("a stream needs a dictionary, or a window larger than 8 MiB")
+        except (zstandard.ZstdError, ValueError) as exc:
+            raise InvalidUpdateError(f"a stream cannot be decompressed: {exc}") from exc
+        if not at_least <= declared.content_size <= at_most:
+            raise InvalidUpdateError(
+                f"a stream declares {declared.content_size} bytes, where {at_least} to {at_most} belong"
+            )
+        if declared.dict_id or declared.window_size > _MAX_WINDOW_BYTES:
+            raise InvalidUpdateError("a stream needs a dictionary, or a window larger than 8 MiB")
+        try:
             content = self._decompressor.decompress(
                 frame, max_output_size=declared.content_size, read_across_frames=False, allow_extra_data=False
             )
         except (zstandard.ZstdError, ValueError) as exc:
-            raise (
-                exc
-                if isinstance(exc, InvalidUpdateError)
-                else InvalidUpdateError(f"a stream cannot be decompressed: {exc}")
-            ) from exc
+            raise InvalidUpdateError(f"a stream cannot be decompressed: {exc}") from exc
         if len(content) != declared.content_size:
             raise InvalidUpdateError("a stream has another length than it declares")
         return content

@@ -197,5 +197,5 @@ def test_reading_holds_one_array_and_one_chunk() -> None:
 def test_what_needs_the_layout_is_not_read_without_it() -> None:
     file = encode_coded_(HEADER, vector_of({"w": np.ones(3)}), coding=INT4)
 
-    with pytest.raises(InvalidUpdateError, match="layout of its model"):
+    with pytest.raises(InvalidUpdateError, match="into the legacy form"):
         read_arrays(file)

@@ -12,7 +12,7 @@ from edgeml_client.updates import encode_model
 from edgeml_client.updates.model_file import digest_of
 from edgeml_client.updates.torch_format import dumps_state_dict
 
-__all__ = ["STATE", "ScriptedPlane"]
+__all__ = ["NEW", "STATE", "ScriptedPlane"]
 
 STATE: Mapping[str, Any] = {
     "body.w": np.array([1.0, 2.0], np.float32),

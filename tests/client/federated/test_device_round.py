@@ -35,7 +35,7 @@ from edgeml_client.testing import Exchange, Reply
 from edgeml_client.updates import UpdateFile, layout_of, open_update
 from edgeml_client.updates.model_file import digest_of
 from edgeml_client.updates.torch_format import loads_state_dict
-from tests.client.federated.scripted_plane import STATE, ScriptedPlane
+from tests.client.federated.scripted_plane import NEW, STATE, ScriptedPlane
 
 UPDATES = "/training/rounds/r-1/updates"
 DELTA = {"body.w": np.array([0.5, -0.5], np.float32), "head.w": np.array([1.0], np.float32)}
@@ -399,6 +399,42 @@ def test_a_flush_sets_aside_what_is_refused_and_sends_the_rest(
 
     assert (len(report.receipts), report.num_waiting) == (0, 0)
     assert isinstance(report.rejected[0], RoundClosedError)
+
+
+def test_a_coded_update_is_set_aside_when_the_control_plane_has_become_a_legacy_one(
+    plane: ScriptedPlane, client: FederatedClient, tmp_path: Path
+) -> None:
+    """It cannot be sent any more, and must not keep the updates behind it waiting."""
+    plane.announce(*NEW, "updates.coded")
+    plane.offer({"filters": [{"type": "sparsification", "top_k": 0.5}, {"type": "quantization", "bits": 8}]})
+    plane.server.on("POST", UPDATES, Reply(drop=True))
+    with pytest.raises(ConnectionFailedError):
+        client.participate_in_round("r-1", _add_one)
+    plane.announce()
+
+    with plane.client(tmp_path / "state") as restarted:
+        restarted.flush_outbox()
+
+    assert _outbox(client) == []
+    assert [path.name for path in (client.device_dir / "outbox" / "rejected").iterdir()] == ["r-1.update"]
+
+
+def test_filters_behind_those_of_the_round_are_checked_before_training(
+    plane: ScriptedPlane, client: FederatedClient
+) -> None:
+    plane.offer(
+        {
+            "filters": [
+                {"type": "error_feedback"},
+                {"type": "sparsification", "top_k": 0.5},
+                {"type": "quantization", "bits": 8},
+            ]
+        }
+    )
+    device_round = client.join_round("r-1")
+
+    with pytest.raises(FilterConfigError, match="must stand directly before"):
+        device_round.check_filters([{"type": "gradient_clip", "max_norm": 1.0}])
 
 
 def test_a_token_that_is_refused_keeps_the_update(plane: ScriptedPlane, client: FederatedClient) -> None:

@@ -68,17 +68,13 @@ def test_a_date_is_counted_from_now() -> None:
     assert retry_after_s("Tue, 01 Jan 2030 00:01:00 GMT", now=NOW + timedelta(seconds=45)) == 15.0
 
 
-def test_what_must_not_be_repeated_is_not() -> None:
-    assert BackOff(may_repeat=False, max_attempts=9)(httpx.ReadError("")) is False
-
-
 @pytest.mark.parametrize("error", [ValueError(), httpx.UnsupportedProtocol(""), httpx.LocalProtocolError("")])
 def test_our_own_mistakes_are_not_repeated(error: Exception) -> None:
-    assert BackOff(may_repeat=True, max_attempts=9)(error) is False
+    assert BackOff(max_attempts=9)(error) is False
 
 
 def test_failures_are_counted_up_to_the_last_try() -> None:
-    back_off = BackOff(may_repeat=True, max_attempts=3)
+    back_off = BackOff(max_attempts=3)
 
     verdicts = [back_off(httpx.ConnectTimeout("")) for _ in range(3)]
 

@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
-from edgeml_client.errors import ConfigurationError
+from edgeml_client.errors import ConfigurationError, FilterConfigError
 from edgeml_lightning import FederatedCallback
 from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.callbacks.sample_count import count_samples
@@ -31,6 +31,11 @@ def test_the_older_lightning_package_is_named() -> None:
 
     with pytest.raises(ConfigurationError, match=r"import lightning as L"):
         FederatedCallback(None, model="digits").setup(old, DigitsNet(), "fit")  # type: ignore[arg-type]
+
+
+def test_a_filter_that_cannot_work_is_refused_when_it_is_given() -> None:
+    with pytest.raises(FilterConfigError, match="there is no filter 'gradient_clp'"):
+        FederatedCallback(None, model="digits", filters=[{"type": "gradient_clp"}])
 
 
 def test_anything_else_is_named_too() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from edgeml_server.db import Database
-from edgeml_server.db.engine import database_url, warn_about_sqlite
+from edgeml_server.db.engine import check_workers, database_url
 from edgeml_server.errors import SetupError
 
 
@@ -67,18 +66,9 @@ def test_a_password_in_the_address_is_not_shown_when_it_cannot_be_used() -> None
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("workers", "warns"), [(1, False), (2, True)])
-def test_several_workers_on_sqlite_are_warned_about(
-    workers: int, warns: object, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        warn_about_sqlite(database_url("sqlite:///x.db"), workers=workers)
+def test_several_workers_need_postgresql() -> None:
+    for url, workers in [("sqlite:///x.db", 1), ("postgresql://host/database", 8)]:
+        check_workers(database_url(url), workers=workers)
 
-    assert ("use PostgreSQL" in caplog.text) is warns
-
-
-def test_several_workers_on_postgresql_are_as_it_should_be(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        warn_about_sqlite(database_url("postgresql://host/database"), workers=8)
-
-    assert caplog.text == ""
+    with pytest.raises(SetupError, match="2 workers were asked for: use PostgreSQL, or one worker"):
+        check_workers(database_url("sqlite:///x.db"), workers=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from edgeml_server.db import Database
 from edgeml_server.devices.repository import DeviceRepository
@@ -31,18 +31,6 @@ def test_an_identifier_is_one_device_of_an_organization_and_another_in_the_next(
         assert theirs is not None
         assert a.find(mine.id) == mine
         assert a.find(theirs.id) is None
-
-
-def test_the_devices_seen_of_late_are_those_of_the_organization_by_identifier(database: Database) -> None:
-    with database.unit_of_work() as work:
-        devices = DeviceRepository(work.session, "org-a")
-        for name, age_h in {"c": 1, "b": 30, "a": 2}.items():
-            devices.add(name, FACTS, now=NOW - timedelta(hours=age_h))
-        DeviceRepository(work.session, "org-b").add("d", FACTS, now=NOW)
-
-        seen = devices.seen_since(NOW - timedelta(hours=24))
-
-    assert [device.device_identifier for device in seen] == ["a", "c"]
 
 
 def test_times_come_back_aware_and_to_the_microsecond(database: Database) -> None:
