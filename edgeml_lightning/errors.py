@@ -26,8 +26,8 @@ class NoRoundAssignedError(FederationError):
 
     def __init__(self, *, model: str, waited_s: float) -> None:
         super().__init__(
-            f"no round of model {model!r} was assigned to this device within {waited_s:g} s. Open a round on "
-            "the control plane, raise wait_s, or train without one: "
+            f"no round of model {model!r} was assigned to this device within {waited_s:g} s. Check the "
+            "model's name and open a round of it on the control plane, raise wait_s, or train without one: "
             'FederatedCallback(..., when_unassigned="train_locally")'
         )
         self.model = model

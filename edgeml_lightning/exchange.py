@@ -60,7 +60,10 @@ def check_matches(
         elif mine.is_floating_point() != theirs.is_floating_point():
             problems.append(f"{name}: {mine.dtype} in the module, {theirs.dtype} globally")
     if problems:
-        raise ModelMismatchError("the module does not fit the global model:", problems)
+        raise ModelMismatchError(
+            "the module does not fit the global model; change the module, or register another model for it:",
+            problems,
+        )
 
 
 def load_global_(module: nn.Module, arrays: Mapping[str, Tensor]) -> None:

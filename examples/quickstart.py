@@ -21,9 +21,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the federations that the command line asks for, and show what came out."""
     options = _parse(arguments)
     print("Loading torch and Lightning ...", flush=True)
-    from quickstart_federations import run  # noqa: PLC0415 - after the parsing, so that --help answers at once
-
     try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        from quickstart_federations import run  # noqa: PLC0415 - late, so that --help answers at once
+
         run(
             strategies=options.strategy,
             num_devices=options.devices,
@@ -31,8 +32,10 @@ def main(arguments: list[str] | None = None) -> None:
             seed=options.seed,
             out=options.out,
         )
-    except ConfigurationError as error:
+    except (ConfigurationError, OSError) as error:
         sys.exit(f"quickstart: {error}")
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the former into the latter
+        sys.exit("quickstart: interrupted; nothing was written")
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -37,7 +37,7 @@ STRATEGIES: Final[dict[str, FederatedStrategy]] = {
 
 
 def run(*, strategies: Sequence[str], num_devices: int, num_rounds: int, seed: int, out: Path) -> None:
-    """Run a federation for each strategy, print how it goes, and write picture and figures to ``out``."""
+    """Run a federation for each strategy, print how it goes, and write its results to the folder ``out``."""
     torch.set_num_threads(1)  # the model is so small that threads would only wait for each other
     console = Console()
     data = digits_of_devices(num_devices, seed=seed)
@@ -88,7 +88,6 @@ def _show(histories: list[FederationHistory], data: list[DigitsData], *, console
     console.print(device_table(curves, labels=labels))
     if (comparison := comparison_line(curves)) is not None:
         console.print(comparison, highlight=False, soft_wrap=True)
-    out.mkdir(parents=True, exist_ok=True)
     settings = {
         "seed": histories[0].seed,
         "num_devices": len(data),

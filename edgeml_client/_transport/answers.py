@@ -143,7 +143,8 @@ def _complaint(item: object) -> str:
     if not isinstance(item, dict):
         return str(item)
     fields = cast("dict[str, Any]", item)
-    place = ".".join(str(part) for part in fields.get("loc", ()))
+    loc: object = fields.get("loc")
+    place = ".".join(map(str, cast("list[object]", loc))) if isinstance(loc, list) else str(loc)
     return f"{place}: {fields.get('msg', '')}"
 
 

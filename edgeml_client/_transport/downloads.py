@@ -22,7 +22,7 @@ __all__ = ["Download", "Downloading", "announced_digest"]
 PROGRESS_BYTES: Final = 64 * 1024
 """A connection that brought this much is no failure: the count of failures starts anew."""
 
-_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_RANGE: Final = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 

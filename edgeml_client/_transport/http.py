@@ -219,6 +219,8 @@ class HttpTransport:
             raise InvalidResponseError(f"{shown_url(exc.request.url)}: {exc}: check EDGEML_API_BASE") from exc
         except httpx.LocalProtocolError as exc:
             raise ConfigurationError(f"{shown_url(exc.request.url)}: this cannot be sent: {exc}") from exc
+        except httpx.InvalidURL as exc:
+            raise ConfigurationError(f"an address below {self.api_base} cannot be called: {exc}") from exc
         except httpx.TransportError as exc:
             raise self._no_answer(exc, back_off) from exc
         raise AssertionError("stamina either returns or raises")  # pragma: no cover

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Final, Protocol, runtime_checkable
 
-from edgeml_client.errors import AuthError
+from edgeml_client.errors import AuthError, ConfigurationError
 
 __all__ = ["BearerTokens", "ReplaceableTokens", "checked_token"]
 
@@ -38,6 +38,11 @@ class BearerTokens:
     """Asks a token provider, and never shows what it said."""
 
     def __init__(self, provider: Callable[[], str] | None) -> None:
+        if provider is not None and not callable(provider):  # from a notebook, say
+            raise ConfigurationError(
+                "auth_token_provider must be a function that returns a token: pass "
+                "auth.get_access_token_sync itself, without parentheses"
+            )
         self._provider = provider
 
     def current(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Final
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client._transport.paths import endpoint
 from edgeml_client.errors import (
+    ConfigurationError,
     ConflictError,
     ConnectionFailedError,
     EdgeMLClientError,
@@ -32,6 +33,7 @@ from edgeml_client.updates.vector import DeltaVector
 __all__ = ["FlushReport", "UpdateSender"]
 
 _REFUSED_FOR_GOOD: Final = (
+    ConfigurationError,  # an id in it cannot be part of a request
     ConflictError,
     InvalidUpdateError,  # it was coded for a control plane that takes the legacy form only by now
     NotFoundError,

@@ -58,8 +58,9 @@ class PendingUpdate:
 
     @property
     def idempotency_key(self) -> str:
-        """What makes sending it twice count once: round, device and content."""
-        return f"{self.header.round_id}:{self.header.device_id}:{self.sha256.hex()[:16]}"
+        """What makes sending it twice count once: round, device and content, fit for a header."""
+        named = f"{self.header.round_id}\0{self.header.device_id}\0".encode()
+        return hashlib.sha256(named + self.sha256).hexdigest()
 
 
 class Outbox:

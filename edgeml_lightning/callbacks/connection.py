@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeml_client import FederatedClient
+from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.callbacks.running_round import RunningRound
 from edgeml_lightning.personalization import PersonalKey, PersonalStore
 
@@ -19,9 +20,16 @@ class Connection:
 
     Args:
         given: A client, a function that makes one, or ``None`` for one that is configured by the environment.
+
+    Raises:
+        ConfigurationError: It is none of these.
     """
 
     def __init__(self, given: FederatedClient | Callable[[], FederatedClient] | None) -> None:
+        if not (given is None or callable(given) or hasattr(given, "get_round_assignment")):
+            raise ConfigurationError(
+                f"client must be a FederatedClient, or a function that makes one, not {type(given).__name__}"
+            )
         self.given = given
         self._made: FederatedClient | None = None
 

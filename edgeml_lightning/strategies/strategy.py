@@ -127,11 +127,13 @@ def _is_open(value: object) -> bool:
     return value is None or value == ()
 
 
-def check_strength(name: str, value: float | None) -> None:
+def check_strength(name: str, value: object) -> None:
     """Check that a strength is finite and at least 0, or left open.
 
     Raises:
         ConfigurationError: It is neither.
     """
-    if value is not None and not (math.isfinite(value) and value >= 0):
-        raise ConfigurationError(f"{name} must be finite and at least 0, not {value!r}")
+    if value is None:
+        return
+    if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+        raise ConfigurationError(f"{name} must be a number, finite and at least 0, not {value!r}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["to_json", "translated"]
 
+_HALF_A_CHARACTER = "a text holds half a character (a lone surrogate); send valid Unicode"
 _LOG = logging.getLogger(__name__)
 
 
@@ -28,10 +29,14 @@ def to_json(value: object) -> str:
     """Return the JSON text that a column holds.
 
     Raises:
-        InvalidContentError: A number is NaN or infinite, which JSON has not.
+        InvalidContentError: A number is NaN or infinite, which JSON has not; or a text holds half a character
+            (a lone surrogate), which could be stored escaped but never sent again.
     """
     try:
+        json.dumps(value, ensure_ascii=False).encode()
         return json.dumps(value, allow_nan=False)
+    except UnicodeEncodeError as exc:
+        raise InvalidContentError(_HALF_A_CHARACTER) from exc
     except ValueError as exc:
         raise InvalidContentError("a number is NaN or infinite, which JSON has no form for") from exc
 
@@ -51,6 +56,8 @@ def translated() -> Generator[None]:
         if exc.orig is not None and not isinstance(exc, DBAPIError):
             raise exc.orig from exc  # ours, raised while a value was converted
         raise _translation(exc) from exc
+    except UnicodeEncodeError as exc:
+        raise InvalidContentError(_HALF_A_CHARACTER) from exc
     except PoolTimeoutError as exc:
         raise UnavailableError("all connections to the database are in use; try again in a moment") from exc
 

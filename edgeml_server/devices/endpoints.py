@@ -41,7 +41,7 @@ def list_devices(
     plane: Plane,
     operator: RoundOperator,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
 ) -> DevicePage:
     """List the organization's devices, by identifier."""
     with plane.database.snapshot() as session:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeml_server.commands import BlobUrl, DatabaseUrl, Org, opened_plane, print_table, say
+from edgeml_server.errors import SetupError
 from edgeml_server.registry.files import publish_state
 from edgeml_server.registry.models import create_model
 from edgeml_server.registry.records import ModelOrder
@@ -48,6 +49,8 @@ def upload(
 ) -> None:
     """Publish a file as a version of a model, which is made if there is none of that name."""
     with opened_plane(database_url=database_url, blob_url=blob_url) as plane:
+        if not file.is_file():
+            raise SetupError(f"there is no file {str(file)!r}")
         held = publish_state(plane, org, name, file, version=version)
     say(f"version {held.version} of {name} is published: {held.checksum}")
     typer.echo(held.model_id)

@@ -39,7 +39,7 @@ def list_models(  # noqa: PLR0917 - FastAPI passes them by name
     use_case: str | None = None,
     name: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
 ) -> ModelPage:
     """List the organization's models, by name."""
     check_org(caller.org_id, org_id)

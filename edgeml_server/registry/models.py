@@ -91,7 +91,9 @@ def change_model(
     try:
         order = ModelOrder.model_validate(held | dict(changes))
     except ValidationError as exc:
-        problems = "; ".join(f"{found['loc'][0]}: {found['msg']}" for found in exc.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, found['loc'])) or 'the body'}: {found['msg']}" for found in exc.errors()
+        )
         raise InvalidContentError(f"the model cannot become that: {problems}") from exc
     values = {name: getattr(order, name) for name in _COLUMNS} | {"extra": dict(order.model_extra or {})}
     if not ModelRepository(work.session, org_id).change(model_id, values, now=now):

@@ -59,7 +59,7 @@ def list_versions(  # noqa: PLR0917 - FastAPI passes them by name
     caller: Caller,
     status: VersionStatus | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
 ) -> ModelVersionPage:
     """List the versions of a model, oldest first."""
     with plane.database.snapshot() as session:

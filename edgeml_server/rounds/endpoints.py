@@ -52,7 +52,7 @@ async def list_rounds(
     status: str | None = None,
     wait_s: WaitS = 0.0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
 ) -> tuple[RoundStatus, ...]:
     """List the rounds that wait for a device; an operator who names no device sees all rounds.
 

@@ -39,11 +39,11 @@ def named_sha256(content_digest: str | None) -> str | None:
         'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
     """
     for member in (content_digest or "").split(","):
-        found = _SHA256_MEMBER.fullmatch(member)
-        if found is None:
+        if member.partition("=")[0].strip().lower() != "sha-256":
             continue
+        found = _SHA256_MEMBER.fullmatch(member)
         try:
-            digest = base64.b64decode(found.group(1), validate=True)
+            digest = base64.b64decode(found.group(1), validate=True) if found else b""
         except binascii.Error:
             digest = b""
         if len(digest) != _SHA256_BYTES:

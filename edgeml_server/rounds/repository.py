@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from edgeml_client.schemas import RoundConfig, RoundPhase
 from edgeml_server.aggregation import NormBound
+from edgeml_server.auth.tables import TokenFamilyRow
 from edgeml_server.db import compare_and_set
 from edgeml_server.devices.tables import DeviceRow
 from edgeml_server.errors import AbsentError
@@ -203,10 +204,17 @@ class RoundRepository:
         return bool(self._session.scalar(select(exists().where(*conditions))))
 
     def candidates(self, *, seen_since: datetime) -> tuple[Candidate, ...]:
-        """Return the devices that were seen at or after a moment."""
+        """Return the devices that were seen at or after a moment and whose tokens were not revoked."""
+        enrolment = exists().where(
+            TokenFamilyRow.org_id == self._org_id,
+            TokenFamilyRow.device_identifier == DeviceRow.device_identifier,
+        )
         rows = self._session.execute(
             select(DeviceRow.id, DeviceRow.device_identifier).where(
-                DeviceRow.org_id == self._org_id, DeviceRow.last_seen_at >= seen_since
+                DeviceRow.org_id == self._org_id,
+                DeviceRow.last_seen_at >= seen_since,
+                # An operator may act for a device that never enrolled.
+                or_(~enrolment, enrolment.where(TokenFamilyRow.revoked_at.is_(None))),
             )
         )
         return tuple(Candidate(row.id, row.device_identifier) for row in rows)

@@ -93,7 +93,8 @@ def test_an_upload_proves_its_content_and_can_be_repeated(
     sha256 = hashlib.sha256(request.body)
     assert request.headers["content-type"] == "application/vnd.edgeml.update"
     assert request.headers["content-digest"] == f"sha-256=:{base64.b64encode(sha256.digest()).decode()}:"
-    assert request.headers["idempotency-key"] == f"r-1:dev-1:{sha256.hexdigest()[:16]}"
+    key = hashlib.sha256(b"r-1\0dev-1\0" + sha256.digest()).hexdigest()
+    assert request.headers["idempotency-key"] == key
 
 
 def test_an_old_control_plane_gets_base64_in_json(plane: ScriptedPlane, client: FederatedClient) -> None:

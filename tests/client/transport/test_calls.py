@@ -494,3 +494,22 @@ def test_a_script_that_raises_is_seen_by_the_test(server: ScriptedServer, transp
 
     with pytest.raises(ServerFailedError, match="JSONDecodeError"):
         transport.call("GET", "/x", Record)
+
+
+def test_a_token_in_place_of_its_provider_is_refused_at_once(server: ScriptedServer) -> None:
+    with pytest.raises(ConfigurationError, match="without parentheses"):
+        HttpTransport(api_base=server.api_base, auth_token_provider="token")  # type: ignore[arg-type]
+
+
+def test_a_complaint_of_another_form_is_shown_as_it_is(
+    server: ScriptedServer, transport: HttpTransport
+) -> None:
+    server.on("GET", "/x", Reply.of_json({"detail": [{"loc": 5, "msg": "no"}]}, status=422))
+
+    with pytest.raises(UnprocessableError, match="5: no"):
+        transport.call("GET", "/x", Record)
+
+
+def test_an_address_that_is_too_long_is_an_error_of_ours(transport: HttpTransport) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be called"):
+        transport.call("GET", "/x", Record, params={"device_id": "d" * 1_000_000})

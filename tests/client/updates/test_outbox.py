@@ -39,7 +39,14 @@ def test_what_is_put_is_found_again_by_another_program(tmp_path: Path) -> None:
     assert found == stored
     assert found.header.round_id == "r-1"
     assert found.path.read_bytes() == _update("r-1")
-    assert found.idempotency_key == f"r-1:d:{found.sha256.hex()[:16]}"
+    assert found.idempotency_key == stored.idempotency_key
+
+
+def test_the_idempotency_key_fits_a_header_whatever_the_round_is_called(tmp_path: Path) -> None:
+    keys = {Outbox(tmp_path).put(_update(name)).idempotency_key for name in ("Runde-é", "r\n1", "r" * 500)}
+
+    assert len(keys) == 3
+    assert all(key.isascii() and key.isalnum() and len(key) == 64 for key in keys)
 
 
 def test_an_outbox_without_a_folder_is_empty(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytorch_lightning
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
 from edgeml_client.errors import ConfigurationError, FilterConfigError
-from edgeml_lightning import FederatedCallback
+from edgeml_lightning import Ditto, FederatedCallback
 from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.callbacks.sample_count import count_samples
 from edgeml_lightning.errors import UnsupportedTrainingError
@@ -31,6 +31,16 @@ def test_the_older_lightning_package_is_named() -> None:
 
     with pytest.raises(ConfigurationError, match=r"import lightning as L"):
         FederatedCallback(None, model="digits").setup(old, DigitsNet(), "fit")  # type: ignore[arg-type]
+
+
+def test_what_is_no_client_is_refused_when_it_is_given() -> None:
+    with pytest.raises(ConfigurationError, match="must be a FederatedClient"):
+        FederatedCallback("http://127.0.0.1", model="digits")  # type: ignore[arg-type]
+
+
+def test_a_strength_that_is_no_number_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="lambda_ditto must be a number"):
+        Ditto(lambda_ditto="0.1")  # type: ignore[arg-type]
 
 
 def test_a_filter_that_cannot_work_is_refused_when_it_is_given() -> None:

@@ -112,7 +112,7 @@ def test_a_model_is_created_uploaded_and_listed(run: Run, model_file: Path) -> N
         (("token", "create", "--org", "a", "--device-identifier", ""), "error: device_identifier:"),
         (("token", "create", "--org", "a", "--ttl-s", "99999999"), "error: ttl_s:"),
         (("model", "create", "", "--org", "a"), "error: name:"),
-        (("model", "upload", "m", "/nowhere/x", "--org", "a"), "error: [Errno 2]"),
+        (("model", "upload", "m", "/nowhere/x", "--org", "a"), "error: there is no file '/nowhere/x'"),
         (("model", "upload", "m", __file__, "--org", "a"), "error: this is no model to train"),
         (("migrate", "--database-url", "mysql://host/x"), "error: the database URL names 'mysql'"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -168,3 +169,29 @@ class TestLastSeen:
 
         assert answer.status_code == 200
         assert self.seen(timed) == clock.now()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"metadata": {"x": "\ud800"}},
+        {"capabilities": {"\ud800": 1}},
+        {"feature_schema": ["\ud800"]},
+        {"platform": "\ud800"},
+    ],
+)
+def test_half_a_character_is_refused_and_not_stored(
+    facts: dict[str, object], enrol: Callable[..., httpx.Client], org: str, operator: httpx.Client
+) -> None:
+    """It could be stored escaped, but no answer with it could be sent."""
+    body = json.dumps(registration(org, **facts))
+
+    answer = enrol().post("/devices/register", content=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == 422, answer.text
+    assert operator.get("/devices").json()["total"] == 0
+
+
+def test_an_offset_that_no_database_counts_to_is_refused(operator: httpx.Client) -> None:
+    for path in ("/devices", "/models", "/training/rounds"):
+        assert operator.get(path, params={"offset": 2**63}).status_code == 422

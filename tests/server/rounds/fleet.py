@@ -37,11 +37,18 @@ class FleetDevice:
             json={"org_id": org, "device_identifier": name},
             headers={"Authorization": f"Bearer {token}"},
         )
-        self.http.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['access_token']}"
+        tokens = answer.raise_for_status().json()
+        self.http.headers["Authorization"] = f"Bearer {tokens['access_token']}"
+        self._refresh_token = tokens["refresh_token"]
         self.id = ""
         if registers:
             answer = self.http.post("/devices/register", json={"org_id": org, "device_identifier": name})
             self.id = answer.raise_for_status().json()["id"]
+
+    def revoke(self) -> None:
+        """Give the device's tokens back."""
+        body = {"refresh_token": self._refresh_token}
+        self.http.post("/device-auth/revoke", json=body).raise_for_status()
 
     def assignments(self, **params: Any) -> list[dict[str, Any]]:
         """Return the rounds that wait for this device."""

@@ -29,7 +29,18 @@ def test_a_header_that_names_none_is_no_mistake(header: str | None) -> None:
     assert named_sha256(header) is None
 
 
-@pytest.mark.parametrize("header", ["sha-256=::", "sha-256=:AA:", "sha-256=:AAAA:", "sha-256=:A=AA:"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "sha-256=::",
+        "sha-256=:AA:",
+        "sha-256=:AAAA:",
+        "sha-256=:A=AA:",
+        "sha-256=AAAA",
+        'SHA-256="AA"',
+        "sha-256=:-_-_:",
+    ],
+)
 def test_a_sha256_that_cannot_be_read_is_one(header: str) -> None:
     with pytest.raises(BadRequestError, match="not 32 bytes in base64"):
         named_sha256(header)

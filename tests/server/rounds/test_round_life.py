@@ -92,6 +92,16 @@ def test_a_round_waits_for_devices_and_begins_when_the_last_one_asks(fleet: Flee
     assert fleet.status(round_id)["num_selected"] == 3
 
 
+def test_a_device_whose_tokens_were_revoked_is_not_drawn(fleet: Fleet) -> None:
+    kept, gone = fleet.add_devices(2)
+    gone.revoke()
+
+    round_id = fleet.open_round()
+
+    assert fleet.status(round_id)["num_selected"] == 1
+    assert len(kept.assignments()) == 1
+
+
 def test_whoever_waits_for_an_assignment_is_answered_when_a_round_opens(fleet: Fleet) -> None:
     (device,) = fleet.add_devices(1)
     answers: list[list[dict[str, Any]]] = []
