@@ -1,10 +1,9 @@
-"""Between a module and named arrays: read its state, load a global model, take the delta."""
+"""Between a module and named arrays: read its state, check and load a global model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -16,7 +15,7 @@ from torchmetrics import Metric
 from edgeml_client.errors import ModelMismatchError
 from edgeml_lightning.naming import is_under, modules_by_path
 
-__all__ = ["check_matches", "clone_arrays", "delta_since", "load_global_", "model_state"]
+__all__ = ["check_matches", "clone_arrays", "load_global_", "model_state"]
 
 
 def model_state(module: nn.Module) -> dict[str, Tensor]:
@@ -93,20 +92,3 @@ def load_global_(module: nn.Module, arrays: Mapping[str, Tensor]) -> None:
 def clone_arrays(state: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
     """Return copies of the named arrays that no longer share memory with the module."""
     return {name: state[name].detach().clone() for name in names}
-
-
-@torch.no_grad()
-def delta_since(state: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what training changed: ``state - reference``, in float32 on the CPU.
-
-    Args:
-        state: The module's arrays after training.
-        reference: The arrays before training, cloned *after* the global model was loaded, so that
-            rounding to the module's dtype is not part of the change. Its names are the delta's.
-    """
-    return {name: _change(state[name], before) for name, before in reference.items()}
-
-
-def _change(after: Tensor, before: Tensor) -> Tensor:
-    wide = torch.promote_types(after.dtype, torch.float32)
-    return (after.detach().to("cpu", wide) - before.detach().to("cpu", wide)).to(torch.float32)

@@ -8,16 +8,17 @@ from pathlib import Path
 
 from benchmarks.cases.plain import Call, Cases
 from benchmarks.cases.streaming import sample_counts, stream
-from benchmarks.cases.updates_ours import PIPELINES, update_file
+from benchmarks.cases.updates_ours import PIPELINES, made
 from benchmarks.shapes import num_parameters, states
 from edgeml_client.updates import encode_model, layout_of
+from edgeml_client.updates.outbox import Outbox
 from edgeml_server.aggregation import Contribution, average_updates, write_next_version
 
 __all__ = ["cases"]
 
 
 def cases(size: str, *, num_updates: int) -> Cases:
-    """Return the mean of dense and of filtered updates, each mapped from its file and checked again.
+    """Return the mean of dense and of coded updates, each mapped from its file and checked again.
 
     All of them are the same file: fifty different ones would measure the disk.
     """
@@ -29,7 +30,8 @@ def cases(size: str, *, num_updates: int) -> Cases:
 
     def contributions(title: str) -> list[Contribution]:
         path = Path(folder.name, f"update-{len(title)}")
-        path.write_bytes(update_file(size, PIPELINES[title]))
+        outbox = Outbox(Path(folder.name, f"outbox-{len(title)}"))
+        path.write_bytes(made(size, PIPELINES[title], outbox).data)
         return [Contribution(path, count, norm=1.0) for count in sample_counts(num_updates)]
 
     def mean_of(title: str) -> Call:
@@ -47,7 +49,7 @@ def cases(size: str, *, num_updates: int) -> Cases:
         write_next_version(model_path, average_updates(dense, layout), io.BytesIO())
         return 0
 
-    coded = "clip, top-k 10 %, 4 bit"
+    coded = "clip, error feedback, top-k 10 %, 4 bit"
     return Cases(
         {
             "dense float32": mean_of("dense float32"),

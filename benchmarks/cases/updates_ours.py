@@ -9,31 +9,34 @@ from typing import Any, Final
 
 from benchmarks.cases.plain import Call, Cases, fresh_subtract
 from benchmarks.shapes import num_parameters, states
-from edgeml_client import apply_filters, compute_state_dict_delta
+from edgeml_client.filters import resolve_filters
+from edgeml_client.resources.update_making import MadeUpdate, make_update
 from edgeml_client.schemas import UpdateHeader
-from edgeml_client.updates import encode_update
+from edgeml_client.updates import delta_vector, layout_of
+from edgeml_client.updates.arrays import State
 from edgeml_client.updates.outbox import Outbox
 
-__all__ = ["PIPELINES", "cases", "update_file"]
+__all__ = ["PIPELINES", "cases", "header", "made"]
 
+CLIP: Final = {"type": "gradient_clip", "max_norm": 1.0}
+TOP_TENTH: Final = {"type": "sparsification", "top_k": 0.1}
 PIPELINES: Final[dict[str, list[dict[str, Any]]]] = {
     "dense float32": [],
     "clip, noise, top-k 10 %, 8 bit": [
-        {"type": "gradient_clip", "max_norm": 1.0},
+        CLIP,
         {"type": "gaussian_noise", "sigma": 0.01},
-        {"type": "sparsification", "top_k": 0.1},
+        TOP_TENTH,
         {"type": "quantization", "bits": 8},
     ],
-    "clip, top-k 10 %, 8 bit": [
-        {"type": "gradient_clip", "max_norm": 1.0},
-        {"type": "sparsification", "top_k": 0.1},
-        {"type": "quantization", "bits": 8},
-    ],
-    "clip, top-k 10 %, 4 bit": [
-        {"type": "gradient_clip", "max_norm": 1.0},
-        {"type": "sparsification", "top_k": 0.1},
-        {"type": "quantization", "bits": 4},
-    ],
+    **{
+        f"clip, error feedback, top-k 10 %, {bits} bit": [
+            CLIP,
+            {"type": "error_feedback"},
+            TOP_TENTH,
+            {"type": "quantization", "bits": bits},
+        ]
+        for bits in (8, 4)
+    },
 }
 
 
@@ -49,32 +52,50 @@ def header(*, round_number: int = 1) -> UpdateHeader:
     )
 
 
-def update_file(size: str, filters: list[dict[str, Any]]) -> bytes:
-    """Return the file of one update, as a device would send it."""
+def made(size: str, filters: list[dict[str, Any]], outbox: Outbox, *, round_number: int = 1) -> MadeUpdate:
+    """Return one update, made as a device makes it."""
     base, updated = states(size)
-    return encode_update(header(), apply_filters(compute_state_dict_delta(base, updated), filters).delta)
+    return made_from(base, updated, filters, outbox, round_number=round_number)
+
+
+def made_from(
+    base: State, updated: State, filters: list[dict[str, Any]], outbox: Outbox, *, round_number: int
+) -> MadeUpdate:
+    """Return the update of a device that has both states at hand."""
+    return make_update(
+        delta_vector(base, updated),
+        resolve_filters(filters),
+        header_for=lambda _trail: header(round_number=round_number),
+        layout=layout_of(base),
+        residuals=outbox.residuals,
+        allow_coded=True,
+    )
 
 
 def cases(size: str) -> Cases:
     """Return each pipeline up to a file synced in the outbox, and the dense one in memory too."""
     base, updated = states(size)
     folder = tempfile.TemporaryDirectory(prefix="edgeml-bench-")
-    outbox = Outbox(Path(folder.name))
     numbers = itertools.count()
 
-    def encoded(filters: list[dict[str, Any]]) -> bytes:
-        delta = compute_state_dict_delta(base, updated)
-        filtered = apply_filters(delta, filters).delta if filters else delta
-        return encode_update(header(round_number=next(numbers)), filtered)
+    def stored(title: str) -> Call:
+        outbox = Outbox(Path(folder.name, title))
 
-    def stored(filters: list[dict[str, Any]]) -> int:
-        pending = outbox.put(encoded(filters))
-        outbox.remove(pending)
-        return pending.num_bytes
+        def run() -> int:
+            update = made_from(base, updated, PIPELINES[title], outbox, round_number=next(numbers))
+            pending = outbox.put(update.data, left_out=update.left_out)
+            outbox.remove(pending)
+            return pending.num_bytes
 
-    calls: dict[str, Call] = {"dense float32, in memory": lambda: len(encoded([]))}
-    for title, filters in PIPELINES.items():
-        calls[f"{title}, on disk and synced"] = lambda filters=filters: stored(filters)
+        return run
+
+    in_memory = Outbox(Path(folder.name, "in-memory"))
+    calls: dict[str, Call] = {
+        "dense float32, in memory": lambda: len(
+            made_from(base, updated, [], in_memory, round_number=next(numbers)).data
+        )
+    }
+    calls |= {f"{title}, on disk and synced": stored(title) for title in PIPELINES}
     return Cases(
         calls, limit=fresh_subtract(base, updated), num_parameters=num_parameters(size), close=folder.cleanup
     )

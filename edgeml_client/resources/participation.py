@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from collections.abc import Collection, Mapping
+from typing import Final, Literal
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.resources.device_round import DeviceRound
@@ -16,8 +16,8 @@ from edgeml_client.rounds.local_training import (
     takes_proximal,
 )
 from edgeml_client.schemas import UpdateReceipt
-from edgeml_client.updates.arrays import ArrayKind
-from edgeml_client.updates.delta import compute_state_dict_delta
+from edgeml_client.updates.arrays import ArrayKind, State
+from edgeml_client.updates.delta import delta_vector
 from edgeml_client.updates.model_file import GlobalModel
 
 __all__ = ["RoundFormat", "participate"]
@@ -47,13 +47,17 @@ def participate(round_: DeviceRound, train: LocalTrainFn, *, arrays: RoundFormat
     kind = _KINDS[arrays]
     private = private_names(model.layout.names, round_.config.head_layers or ())
     trained = run_local_training(train, model.state(kind), proximal=_proximal(round_, model, train, kind))
-    delta: dict[str, Any] = compute_state_dict_delta(model.state(kind), trained.state)
+    received = {name: model.array(name) for name in model.layout.names}
     return round_.submit(
-        {name: change for name, change in delta.items() if name not in private},
+        delta_vector(_without(private, received), _without(private, trained.state)),
         sample_count=trained.sample_count,
         metrics=trained.metrics,
         private=private,
     )
+
+
+def _without(private: Collection[str], state: State) -> State:
+    return {name: value for name, value in state.items() if name not in private}
 
 
 def _proximal(

@@ -10,9 +10,9 @@ import lightning as L
 from torch import Tensor
 from torch.optim import Optimizer
 
-from edgeml_client.updates import GlobalModel
+from edgeml_client.updates import DeltaVector, GlobalModel, delta_vector
 from edgeml_lightning.callbacks.anchoring import Anchoring
-from edgeml_lightning.exchange import check_matches, clone_arrays, delta_since, load_global_, model_state
+from edgeml_lightning.exchange import check_matches, clone_arrays, load_global_, model_state
 from edgeml_lightning.partition import Partition
 from edgeml_lightning.strategies import FederatedStrategy
 
@@ -58,10 +58,15 @@ class RunningRound:
         self._shared = Anchoring(module, self.reference)
         self._pulled = Anchoring(module, pulled)
 
-    def delta(self, module: L.LightningModule) -> dict[str, Tensor]:
-        """Return what training changed in the arrays that are sent."""
-        reference = {name: self.reference[name] for name in self.split.sent}
-        return delta_since(model_state(module), reference)
+    def delta(self, module: L.LightningModule) -> DeltaVector:
+        """Return what training changed in the arrays that are sent.
+
+        The reference was cloned *after* the global model was loaded, so that rounding to the module's dtype
+        is not part of the change.
+        """
+        state, sent = model_state(module), self.split.sent
+        reference = {name: self.reference[name] for name in sent}
+        return delta_vector(reference, {name: state[name] for name in sent})
 
     def withheld(self) -> tuple[str, ...]:
         """Return the floating arrays of the global model that this device does not send."""
