@@ -7,6 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# A module's tests stay in one worker: they share what is slow to set up.
+ON_ALL_CORES := --numprocesses auto --dist loadscope
 export OMP_NUM_THREADS ?= 1
 
 help:  ## Show this list.
@@ -26,7 +28,7 @@ quickstart: $(STAMP)  ## Train a federation of ten devices on digits, with FedAv
 	@$(BIN)/python examples/quickstart.py
 
 test: lint types arch $(STAMP)  ## Check style, types and layering, then run every test.
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest $(ON_ALL_CORES) --cov --cov-report=term
 
 ci: test  ## What runs before a change lands: the same as test.
 
@@ -46,7 +48,7 @@ arch: $(STAMP)  ## Check which package may import which.
 	$(BIN)/lint-imports
 
 cov: $(STAMP)  ## Run the tests and write an HTML coverage report.
-	$(BIN)/python -m pytest --cov --cov-report=html
+	$(BIN)/python -m pytest $(ON_ALL_CORES) --cov --cov-report=html
 
 bench: bench-updates bench-lightning  ## Measure everything, beside the peers (installs them into .peers).
 
