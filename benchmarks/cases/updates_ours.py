@@ -64,7 +64,7 @@ def made_from(
     """Return the update of a device that has both states at hand."""
     return make_update(
         delta_vector(base, updated),
-        resolve_filters(filters),
+        resolve_filters(filters, strict=False),  # one list is in the order that edgeml-sdk documents
         header_for=lambda _trail: header(round_number=round_number),
         layout=layout_of(base),
         residuals=outbox.residuals,

@@ -9,6 +9,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from edgeml_client.errors import NormExceededError
+from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters
 from edgeml_client.filters.vector_filter import VectorFilter
 from edgeml_client.updates.vector import DeltaVector
@@ -43,6 +44,12 @@ class GradientClipFilter(VectorFilter):
     def __init__(self, max_norm: float) -> None:
         super().__init__(max_norm=max_norm)
         self.max_norm = float(max_norm)
+        self.effects = FilterEffects(
+            sensitivity=Sensitivity.BOUNDS,
+            max_norm=self.max_norm,
+            sparsity=Sparsity.KEEPS,
+            bits_per_number=None,
+        )
 
     @override
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
@@ -70,6 +77,7 @@ class NormValidationFilter(VectorFilter):
 
     filter_type = "norm_validation"
     parameters_type = MaxNorm
+    effects = FilterEffects(sensitivity=Sensitivity.KEEPS, sparsity=Sparsity.KEEPS, bits_per_number=None)
 
     def __init__(self, max_norm: float) -> None:
         super().__init__(max_norm=max_norm)

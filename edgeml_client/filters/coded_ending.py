@@ -9,7 +9,7 @@ from typing import Any
 from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters.compression import QuantizationFilter, SparsificationFilter
 from edgeml_client.filters.error_feedback import ErrorFeedbackFilter
-from edgeml_client.filters.pipeline import FilterStep
+from edgeml_client.filters.step import FilterStep
 from edgeml_client.updates.coding import Coding
 
 __all__ = ["CodedEnding", "split_coded_ending"]

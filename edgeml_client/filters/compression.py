@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from typing_extensions import override
 
 from edgeml_client.errors import FilterConfigError
+from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters, rename
 from edgeml_client.filters.vector_filter import VectorFilter
 from edgeml_client.updates.arrays import Float32Array
@@ -40,6 +41,9 @@ class SparsificationFilter(VectorFilter):
 
     filter_type = "sparsification"
     parameters_type = TopK
+    effects = FilterEffects(
+        sensitivity=Sensitivity.KEEPS, sparsity=Sparsity.SELECTS_LARGEST, bits_per_number=None
+    )
 
     def __init__(self, top_k: float) -> None:
         super().__init__(top_k=top_k)
@@ -112,6 +116,7 @@ class QuantizationFilter(VectorFilter):
     def __init__(self, bits: int) -> None:
         super().__init__(bits=bits)
         self.bits = int(bits)
+        self.effects = FilterEffects(sparsity=Sparsity.ADDS, bits_per_number=self.bits)
 
     @override
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:

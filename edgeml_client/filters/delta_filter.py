@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import JsonValue
 
+from edgeml_client.filters.effects import FilterEffects
+
 __all__ = ["DataKind", "DeltaFilter", "FilterConfig"]
 
 FilterConfig = Mapping[str, Any]
@@ -29,6 +31,8 @@ class DeltaFilter(ABC):
 
     Attributes:
         supported_data_kinds: The kinds of data it may touch; ``None`` means all. Other kinds skip it.
+        effects: What it does to sensitivity, sparsity and bytes; by default it promises nothing. The order of
+            filters is checked from this, and a figure that it says stays is not measured again.
 
     Example:
         >>> from edgeml_client import DeltaFilter, FilterRegistry, apply_filters
@@ -44,6 +48,7 @@ class DeltaFilter(ABC):
     """
 
     supported_data_kinds: ClassVar[Sequence[DataKind] | None] = None
+    effects: FilterEffects = FilterEffects()
 
     @classmethod
     def from_config(cls, config: FilterConfig) -> Self:

@@ -6,6 +6,7 @@ import numpy as np
 from typing_extensions import override
 
 from edgeml_client.errors import FilterConfigError
+from edgeml_client.filters.effects import FilterEffects, Sparsity
 from edgeml_client.filters.parameters import FilterParameters
 from edgeml_client.filters.vector_filter import VectorFilter
 from edgeml_client.updates.vector import DeltaVector
@@ -30,6 +31,7 @@ class ErrorFeedbackFilter(VectorFilter):
 
     filter_type = "error_feedback"
     parameters_type = NoParameters
+    effects = FilterEffects(sparsity=Sparsity.FILLS)
 
     def __init__(self) -> None:
         super().__init__()

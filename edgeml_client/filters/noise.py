@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
+from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters, rename
 from edgeml_client.filters.vector_filter import VectorFilter
 from edgeml_client.updates.vector import DeltaVector
@@ -37,6 +38,7 @@ class GaussianNoiseFilter(VectorFilter):
 
     filter_type = "gaussian_noise"
     parameters_type = Sigma
+    effects = FilterEffects(sensitivity=Sensitivity.RANDOMIZES, sparsity=Sparsity.FILLS)
 
     def __init__(self, sigma: float) -> None:
         super().__init__(sigma=sigma)

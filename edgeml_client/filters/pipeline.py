@@ -2,62 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
-from pydantic import JsonValue
 
-from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters.delta_filter import DataKind, DeltaFilter, FilterConfig, applies_to
-from edgeml_client.filters.registry import FilterRegistry
+from edgeml_client.filters.resolve import resolve_filters
 from edgeml_client.filters.result import AuditEntry, FilterResult
+from edgeml_client.filters.step import FilterStep
 from edgeml_client.filters.vector_filter import VectorFilter, secure_generator
 from edgeml_client.updates.arrays import State, describe, layout_of, like
 from edgeml_client.updates.vector import DeltaVector
 
-__all__ = ["FilterStep", "apply_filters", "filter_vector", "resolve_filters"]
-
-_LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class FilterStep:
-    """A filter that is ready to run.
-
-    Attributes:
-        type: Its name in the audit trail.
-        step: The filter.
-        config: The config entry it came from, if any.
-    """
-
-    type: str
-    step: DeltaFilter
-    config: FilterConfig | None
-
-    @property
-    def parameters(self) -> dict[str, JsonValue]:
-        """What the audit trail says about it."""
-        if isinstance(self.step, VectorFilter) or self.config is None:
-            return self.step.parameters
-        plain = (bool, int, float, str)
-        return {
-            key: value for key, value in self.config.items() if key != "type" and isinstance(value, plain)
-        }
-
-
-def resolve_filters(
-    filters: Iterable[FilterConfig | DeltaFilter], *, strict: bool = True
-) -> tuple[FilterStep, ...]:
-    """Return the filters that ``filters`` describe, all checked; do this before training, not after.
-
-    Raises:
-        FilterConfigError: A type, a key or a value is wrong.
-    """
-    steps = (_resolve(entry, strict=strict) for entry in filters)
-    return tuple(step for step in steps if step is not None)
+__all__ = ["apply_filters", "filter_vector"]
 
 
 def apply_filters(
@@ -78,10 +36,11 @@ def apply_filters(
         filters: Config entries such as ``{"type": "gradient_clip", "max_norm": 1.0}``, and filter objects.
         data_kind: What ``delta`` holds; filters made for other kinds are skipped.
         generator: The source of noise; by default one seeded by the operating system, new for each call.
-        strict: Raise for a type that is not registered; ``False`` skips it with a warning.
+        strict: Raise for a type that is not registered and for a wrong order, see :func:`resolve_filters`;
+            ``False`` logs a warning instead.
 
     Raises:
-        FilterConfigError: A type, a key or a value is wrong.
+        FilterConfigError: A type, a key, a value or the order is wrong.
         NonFiniteError: An array holds NaN or Inf, before the first filter or after one of them.
         NormExceededError: ``norm_validation`` refused the update.
         ModelMismatchError: A filter changed names or shapes, or an entry is no array.
@@ -122,28 +81,6 @@ def filter_vector(
             trail.append(_entry(step, vector, norm_before=norm, norm_after=norm_after))
             norm = norm_after
     return vector, tuple(trail)
-
-
-def _resolve(entry: FilterConfig | DeltaFilter, *, strict: bool) -> FilterStep | None:
-    if isinstance(entry, DeltaFilter):
-        return FilterStep(FilterRegistry.find_name(type(entry)) or entry.name, entry, None)
-    known = ", ".join(FilterRegistry.list_filters())
-    if not _is_config(entry):
-        raise FilterConfigError(
-            f"a filter is a mapping with a 'type', or a DeltaFilter, not {entry!r}; types: {known}"
-        )
-    filter_type: str = entry["type"]
-    filter_class = FilterRegistry.get(filter_type)
-    if filter_class is None:
-        if strict:
-            raise FilterConfigError(f"there is no filter {filter_type!r}; known types: {known}")
-        _LOG.warning("skipping filter %r, which is not registered; known types: %s", filter_type, known)
-        return None
-    return FilterStep(filter_type, filter_class.from_config(entry), entry)
-
-
-def _is_config(entry: object) -> bool:
-    return isinstance(entry, Mapping) and isinstance(cast("FilterConfig", entry).get("type"), str)
 
 
 def _run_(

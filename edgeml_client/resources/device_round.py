@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from edgeml_client.errors import ConfigurationError, ModelMismatchError, RoundStateError
-from edgeml_client.filters import DeltaFilter, FilterConfig, resolve_filters
+from edgeml_client.filters import DeltaFilter, FilterConfig, FilterStep, resolve_announced, resolve_filters
 from edgeml_client.filters.coded_ending import split_coded_ending
 from edgeml_client.resources.model_downloads import ModelDownloads
 from edgeml_client.resources.round_calls import RoundCalls, has_ended
@@ -20,18 +20,7 @@ from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.model_file import GlobalModel
 from edgeml_client.updates.vector import DeltaVector
 
-__all__ = ["DeviceRound", "assignment_from", "filters_of"]
-
-
-def filters_of(config: RoundConfig) -> tuple[FilterConfig, ...]:
-    """Return what a round asks to be applied to an update, in order: ``clip_norm`` first.
-
-    A server that repeats ``clip_norm`` as the first filter is not taken to mean it twice.
-    """
-    clip: tuple[FilterConfig, ...] = (
-        () if config.clip_norm is None else ({"type": "gradient_clip", "max_norm": config.clip_norm},)
-    )
-    return clip + config.filters if config.filters[:1] != clip else config.filters
+__all__ = ["DeviceRound", "assignment_from"]
 
 
 def assignment_from(status: RoundStatus, *, model_id: str, version: str) -> RoundAssignment:
@@ -95,7 +84,7 @@ class DeviceRound:
         self._calls = calls
         self._models = models
         self._sender = sender
-        self._filters = resolve_filters(filters_of(assignment.config))
+        self._filters = resolve_announced(assignment.config)
         self.check_filters()
         self._model: GlobalModel | None = None
 
@@ -105,7 +94,10 @@ class DeviceRound:
         Raises:
             FilterConfigError: One of them is wrong, or stands in the wrong place.
         """
-        split_coded_ending((*self._filters, *resolve_filters(filters)))
+        split_coded_ending(self._followed_by(filters))
+
+    def _followed_by(self, filters: Iterable[FilterConfig | DeltaFilter]) -> tuple[FilterStep, ...]:
+        return (*self._filters, *resolve_filters(filters, behind=self._filters))
 
     def __repr__(self) -> str:
         return f"DeviceRound({self.round_id!r}, {self.step})"
@@ -187,7 +179,7 @@ class DeviceRound:
         announced = self.config.capabilities
         made = make_update(
             delta,
-            (*self._filters, *resolve_filters(filters)),
+            self._followed_by(filters),
             header_for=lambda trail: UpdateHeader(
                 round_id=self.round_id,
                 model_id=self.assignment.model_id,

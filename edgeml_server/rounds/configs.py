@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from edgeml_client.errors import FilterConfigError
-from edgeml_client.filters import resolve_filters
+from edgeml_client.filters import filters_of, resolve_filters
 from edgeml_client.filters.coded_ending import split_coded_ending
 from edgeml_client.schemas import RoundConfig
 from edgeml_client.updates.layout import Layout
@@ -30,8 +30,8 @@ def checked_config(config: RoundConfig, layout: Layout) -> RoundConfig:
         layout: The arrays of the model.
 
     Raises:
-        InvalidContentError: A key or a filter is unknown, a head layer matches no array, or secure
-            aggregation is asked for.
+        InvalidContentError: A key or a filter is unknown, filters stand in a wrong order, a head layer
+            matches no array, or secure aggregation is asked for.
     """
     if unknown := sorted(config.model_extra or {}):
         known = ", ".join(name for name in RoundConfig.model_fields if name not in _SET_BY_THE_SERVER)
@@ -48,11 +48,12 @@ def checked_config(config: RoundConfig, layout: Layout) -> RoundConfig:
                 f"{', '.join(layout.names[:20])}"
             )
     try:
-        steps = resolve_filters(config.filters)
+        steps = resolve_filters(filters_of(config))
         split_coded_ending(steps)
     except FilterConfigError as exc:
         raise InvalidContentError(f"config.filters: {exc}") from exc
-    filters = tuple({"type": step.type, **step.parameters} for step in steps)
+    asked_for = steps[len(steps) - len(config.filters) :]
+    filters = tuple({"type": step.type, **step.parameters} for step in asked_for)
     return config.model_copy(
         update={"filters": filters, "model_id": None, "version": None, "capabilities": ()}
     )

@@ -28,9 +28,7 @@ from edgeml_client.errors import (
     UnauthorizedError,
     UnprocessableError,
 )
-from edgeml_client.resources.device_round import filters_of
 from edgeml_client.rounds import RoundStep
-from edgeml_client.schemas import RoundConfig
 from edgeml_client.testing import Exchange, Reply
 from edgeml_client.updates import UpdateFile, layout_of, open_update
 from edgeml_client.updates.model_file import digest_of
@@ -149,15 +147,6 @@ def test_the_rounds_filters_run_in_order_and_then_ones_own(
         "norm_validation",
         "Doubled",
     ]
-
-
-def test_a_clip_that_is_said_twice_is_done_once() -> None:
-    clip = {"type": "gradient_clip", "max_norm": 1.0}
-
-    assert filters_of(RoundConfig(clip_norm=1.0)) == (clip,)
-    assert filters_of(RoundConfig(clip_norm=1.0, filters=({**clip},))) == (clip,)
-    assert len(filters_of(RoundConfig(clip_norm=1.0, filters=({"type": "quantization", "bits": 8},)))) == 2
-    assert filters_of(RoundConfig()) == ()
 
 
 def test_a_filter_the_device_cannot_apply_stops_the_round_before_training(

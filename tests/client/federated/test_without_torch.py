@@ -18,9 +18,9 @@ trained = {name: array + 1 for name, array in model.state().items()}
 delta = compute_state_dict_delta(model.state(), trained)
 apply_filters(delta, [
     {"type": "gradient_clip", "max_norm": 1.0},
-    {"type": "gaussian_noise", "sigma": 0.1},
     {"type": "norm_validation", "max_norm": 10.0},
     {"type": "sparsification", "top_k": 0.5},
+    {"type": "gaussian_noise", "sigma": 0.1},
     {"type": "quantization", "bits": 8},
 ])
 with FederatedClient(api_base="http://127.0.0.1:9/api/v1") as client:

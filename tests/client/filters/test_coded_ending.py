@@ -32,7 +32,6 @@ def quantize(bits: int) -> dict[str, Any]:
         ([], 0, None),
         ([TOP, quantize(2)], 2, None),
         ([TOP, CLIP], 2, None),
-        ([quantize(8), TOP], 1, ("float32", 0.1, False)),
     ],
 )
 def test_the_last_filters_become_the_coding(

@@ -20,10 +20,10 @@ from edgeml_client.filters import (
 )
 
 ALL_FIVE: list[dict[str, Any]] = [
-    {"type": "gradient_clip", "max_norm": 1.0},
-    {"type": "gaussian_noise", "sigma": 0.01},
     {"type": "norm_validation", "max_norm": 10.0},
+    {"type": "gradient_clip", "max_norm": 1.0},
     {"type": "sparsification", "top_k": 0.5},
+    {"type": "gaussian_noise", "sigma": 0.01},
     {"type": "quantization", "bits": 8},
 ]
 
@@ -297,9 +297,9 @@ def test_built_in_filters_also_work_as_objects() -> None:
     delta = {"w": np.array([3.0, 4.0])}
     objects = [
         GradientClipFilter(max_norm=1.0),
-        GaussianNoiseFilter(sigma=0.0),
         NormValidationFilter(max_norm=1.0),
         SparsificationFilter(top_k=0.5),
+        GaussianNoiseFilter(sigma=0.0),
         QuantizationFilter(bits=8),
     ]
 
@@ -308,9 +308,9 @@ def test_built_in_filters_also_work_as_objects() -> None:
     assert result["w"].tolist() == pytest.approx([0, 0.8])
     assert [entry.type for entry in result.audit_trail] == [
         "gradient_clip",
-        "gaussian_noise",
         "norm_validation",
         "sparsification",
+        "gaussian_noise",
         "quantization",
     ]
     assert repr(objects[0]) == "GradientClipFilter(max_norm=1.0)"

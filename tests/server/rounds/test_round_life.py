@@ -210,6 +210,9 @@ def test_creating_a_round_twice_with_one_key_creates_it_once(fleet: Fleet) -> No
     assert other.json()["round_id"] != first.json()["round_id"]
 
 
+_NOISE = {"type": "gaussian_noise", "sigma": 0.1}
+
+
 @pytest.mark.parametrize(
     ("body", "status_code", "sentence"),
     [
@@ -221,6 +224,16 @@ def test_creating_a_round_twice_with_one_key_creates_it_once(fleet: Fleet) -> No
         ({"config": {"lambda_ditto": -0.1}}, 422, "lambda_ditto"),
         ({"config": {"filters": [{"type": "gradient_clp"}]}}, 422, "there is no filter 'gradient_clp'"),
         ({"config": {"filters": [{"type": "gradient_clip", "norm": 1}]}}, 422, "max_norm"),
+        (
+            {"config": {"filters": [_NOISE, {"type": "gradient_clip", "max_norm": 1}]}},
+            422,
+            "'gradient_clip' may not follow 'gaussian_noise': noise hides an update only if its norm",
+        ),
+        (
+            {"config": {"clip_norm": 1.0, "filters": [_NOISE, {"type": "sparsification", "top_k": 0.1}]}},
+            422,
+            "write 'sparsification' before 'gaussian_noise'",
+        ),
         ({"config": {"head_layers": ["classifier"]}}, 422, "'classifier', but no array"),
         ({"cohort_size": 1, "min_updates": 2}, 422, "cohort_size 1 is below min_updates 2"),
         ({"num_rounds": 0}, 422, "num_rounds"),

@@ -1,0 +1,37 @@
+"""A filter that is ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from edgeml_client.filters.delta_filter import DeltaFilter, FilterConfig
+from edgeml_client.filters.vector_filter import VectorFilter
+
+__all__ = ["FilterStep"]
+
+
+@dataclass(frozen=True, slots=True)
+class FilterStep:
+    """A filter that is ready to run.
+
+    Attributes:
+        type: Its name in the audit trail.
+        step: The filter.
+        config: The config entry it came from, if any.
+    """
+
+    type: str
+    step: DeltaFilter
+    config: FilterConfig | None
+
+    @property
+    def parameters(self) -> dict[str, JsonValue]:
+        """What the audit trail says about it."""
+        if isinstance(self.step, VectorFilter) or self.config is None:
+            return self.step.parameters
+        plain = (bool, int, float, str)
+        return {
+            key: value for key, value in self.config.items() if key != "type" and isinstance(value, plain)
+        }
