@@ -28,6 +28,7 @@ _HINTS: Final[dict[int, str]] = {
     HTTPStatus.NOT_FOUND: "check the id, and that EDGEML_API_BASE ends in /api/v1",
     HTTPStatus.TOO_MANY_REQUESTS: "the control plane is overloaded: try again later",
 }
+_OTHER_BASE: Final = "if this address is no part of the API, let EDGEML_API_BASE end in /api/v1"
 _SERVER_FAILED: Final = "the control plane failed: try again later, and look for this request in its log"
 
 
@@ -115,6 +116,8 @@ def refused(answer: Answer) -> RequestRefusedError:
         parts.append(_SERVER_FAILED)
     elif said is None and status in _HINTS:
         parts.append(_HINTS[status])
+    elif status == HTTPStatus.NOT_FOUND and "/api/v1/" not in answer.url:
+        parts.append(_OTHER_BASE)
     return refusal(
         method=answer.method,
         url=answer.url,

@@ -42,6 +42,8 @@ Float32Array: TypeAlias = npt.NDArray[np.float32]
 ArrayKind = Literal["auto", "torch", "numpy"]
 """Which arrays a caller wants; ``auto`` is torch where the program has imported it."""
 
+_HOW_TO_GET_ONE: Final = "pass module.state_dict(), or a mapping from names to NumPy arrays or torch tensors"
+
 _BY_NUMPY_NAME: Final[Mapping[str, DType]] = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
     "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
@@ -111,9 +113,17 @@ def layout_of(state: State) -> Layout:
     """Return the layout of a state dict; tied tensors count once under each of their names.
 
     Raises:
-        ModelMismatchError: An entry is no dense array of a dtype a model may hold.
+        ModelMismatchError: This is no state dict, or an entry is no dense array of a dtype a model may hold.
     """
+    _require_mapping(state)
     return Layout.of(describe(name, value) for name, value in state.items())
+
+
+def _require_mapping(state: object) -> None:
+    """Refuse what has no names, above all a module where its state dict is wanted."""
+    if not isinstance(state, Mapping):
+        kind = type(state).__name__
+        raise ModelMismatchError(f"a state dict is needed, not a {kind}", [_HOW_TO_GET_ONE])
 
 
 def as_numpy(value: Array, *, dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -272,6 +272,17 @@ def test_a_refusal_without_a_reason_still_says_what_to_do(
         transport.call("GET", "/thing", Record)
 
 
+def test_an_address_outside_the_api_gets_a_hint_even_with_a_reason(server: ScriptedServer) -> None:
+    """A control plane gives a reason for each 404; that of a path it does not know says little."""
+    transport = HttpTransport(api_base=server.url, auth_token_provider=None)
+
+    with pytest.raises(NotFoundError, match=r"/thing answered 404: no script .*end in /api/v1"):
+        transport.call("GET", "/thing", Record)
+    with pytest.raises(NotFoundError, match=r"404: no script for this address$"):
+        transport.call("GET", "/api/v1/thing", Record)
+    transport.close()
+
+
 def test_the_header_names_the_request(server: ScriptedServer, transport: HttpTransport) -> None:
     server.on("GET", "/thing", Reply.of_json({"detail": "no"}, status=400, headers={"X-Request-ID": "r-1"}))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from torch import nn
 
 from edgeml_client.updates import ArraySpec, Layout, encode_model
 from edgeml_server import EmbeddedServer
@@ -252,3 +253,9 @@ class TestRegisterModel:
     def test_refuses_what_is_no_model(self, server: EmbeddedServer, org: str, state: object) -> None:
         with pytest.raises(InvalidContentError):
             server.register_model(org_id=org, name="digits", state=state)  # type: ignore[arg-type]  # the mistake
+
+    def test_says_how_to_get_the_state_of_a_module(self, server: EmbeddedServer, org: str) -> None:
+        module = nn.Linear(2, 1)
+
+        with pytest.raises(InvalidContentError, match=r"needed, not a Linear\s+pass module\.state_dict\(\)"):
+            server.register_model(org_id=org, name="digits", state=module)  # type: ignore[arg-type]  # the mistake
