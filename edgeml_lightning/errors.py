@@ -22,16 +22,19 @@ class NoRoundAssignedError(FederationError):
     Attributes:
         model: The model that was asked for.
         waited_s: For how long, in seconds.
+        other_model_id: The id of a model of which a round does wait for this device, if there is one.
     """
 
-    def __init__(self, *, model: str, waited_s: float) -> None:
+    def __init__(self, *, model: str, waited_s: float, other_model_id: str | None = None) -> None:
+        waiting = f" A round of model {other_model_id!r} waits for it." if other_model_id else ""
         super().__init__(
-            f"no round of model {model!r} was assigned to this device within {waited_s:g} s. Check the "
-            "model's name and open a round of it on the control plane, raise wait_s, or train without one: "
-            'FederatedCallback(..., when_unassigned="train_locally")'
+            f"no round of model {model!r} was assigned to this device within {waited_s:g} s.{waiting} "
+            "Check the model's name and open a round of it on the control plane, raise wait_s, or train "
+            'without one: FederatedCallback(..., when_unassigned="train_locally")'
         )
         self.model = model
         self.waited_s = waited_s
+        self.other_model_id = other_model_id
 
 
 class PersonalStateError(FederationError):

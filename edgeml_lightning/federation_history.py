@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, overload
 from typing_extensions import override
 
 from edgeml_lightning._frames import frame_of
+from edgeml_lightning._one_line import counted, headline, kilobytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +61,26 @@ class FederationRound:
     version: str
     duration_s: float
     devices: tuple[DeviceRecord, ...]
+
+    @override
+    def __str__(self) -> str:
+        """Say in one line what came of the round."""
+        models: tuple[ModelKind, ...] = ("global", "personal")
+        figures = [text for kind in models if (text := self._headline(kind))]
+        return (
+            f"round {self.round_number}: version {self.version}, "
+            f"{len(self.participants)} of {counted(len(self.devices), 'device')} trained, "
+            f"sent {kilobytes(self.num_bytes_sent)}, {self.duration_s:.1f} s; "
+            f"{', '.join(figures) or 'nothing measured'}"
+        )
+
+    def _headline(self, kind: ModelKind) -> str:
+        """Return the mean and the spread of the one figure to show, or nothing."""
+        found = headline({name: 0.0 for record in self.devices for name in record.metrics(kind)})
+        if found is None:
+            return ""
+        mean, spread = (measure(found[0], of=kind) for measure in (self.mean, self.spread))
+        return f"{kind} {found[0]} {mean:.3g} (spread {spread:.2g})"
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -127,7 +148,7 @@ class FederationHistory(Sequence[FederationRound]):
 
     @override
     def __repr__(self) -> str:
-        return f"FederationHistory({self.strategy}, {len(self)} rounds, seed={self.seed})"
+        return f"FederationHistory({self.strategy}, {counted(len(self), 'round')}, seed={self.seed})"
 
     def to_rows(self) -> list[dict[str, object]]:
         """Return one flat row for each device and round.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, overload
 from typing_extensions import override
 
 from edgeml_lightning._frames import frame_of
+from edgeml_lightning._one_line import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ class History(Sequence["RoundRecord"]):
     @override
     def __repr__(self) -> str:
         ended = f", end_reason={self.end_reason!r}" if self.end_reason else ""
-        return f"History({len(self)} rounds{ended})"
+        return f"History({counted(len(self), 'round')}{ended})"
 
     def to_rows(self) -> list[dict[str, object]]:
         """Return one flat row a round, with the fields of the record.

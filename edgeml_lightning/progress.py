@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
+from edgeml_lightning._one_line import headline
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
@@ -25,17 +27,12 @@ def round_summary(record: RoundRecord) -> dict[str, str]:
     The first measurement that is not a loss, or else the loss, of the received and of the personal model.
     """
     found = {
-        "received": _headline(record.received_metrics),
-        "personal": _headline(record.personal_metrics),
+        "received": headline(record.received_metrics),
+        "personal": headline(record.personal_metrics),
     }
     return {
         f"{model} {name}": f"{figure:.3g}" for model, pair in found.items() if pair for name, figure in [pair]
     }
-
-
-def _headline(metrics: Mapping[str, float]) -> tuple[str, float] | None:
-    ranked = sorted(metrics.items(), key=lambda item: "loss" in item[0])
-    return ranked[0] if ranked else None
 
 
 class _Bar(Protocol):

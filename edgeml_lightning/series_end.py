@@ -54,4 +54,5 @@ def end_reason(status: RoundStatus) -> str | None:
 
 def over_after(num_rounds: int | None) -> str:
     """Return, in words for the user, that the last round of a series was played."""
-    return f"the federation is over: this was the last of its {num_rounds} rounds"
+    which = "the only round it had" if num_rounds == 1 else f"the last of its {num_rounds} rounds"
+    return f"the federation is over: this was {which}"

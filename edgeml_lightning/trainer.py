@@ -12,8 +12,10 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from edgeml_client.clock import Clock, SystemClock
 from edgeml_client.errors import ConfigurationError, RoundClosedError
+from edgeml_lightning._one_line import counted
 from edgeml_lightning.callbacks import FederatedCallback
 from edgeml_lightning.callbacks.requirements import require_lightning
+from edgeml_lightning.callbacks.waiting import announce_wait
 from edgeml_lightning.fresh_callbacks import FreshCallbacks
 from edgeml_lightning.history import History
 from edgeml_lightning.progress import RoundsProgress
@@ -163,9 +165,9 @@ class FederatedTrainer:
                     break
         if self.end_reason is not None:
             _log.warning(
-                "stopped after %d of %d rounds of model %r: %s",
+                "stopped after %d of %s of model %r: %s",
                 len(records),
-                rounds,
+                counted(rounds, "round"),
                 self.model,
                 self.end_reason,
             )
@@ -209,7 +211,7 @@ class FederatedTrainer:
     def _wait_for_round(self) -> str | None:
         """Return ``None`` once a round is offered to this device, or why none will be."""
         until_s = self._clock.monotonic_s() + self.wait_s
-        pause_s = _LOOK_AGAIN_S if self._last is None else 0.0
+        pause_s = 0.0
         while True:
             left_s = max(0.0, until_s - self._clock.monotonic_s())
             offered = self.client.get_round_assignment(model=self.model, wait_s=min(left_s, pause_s))
@@ -220,6 +222,8 @@ class FederatedTrainer:
                 return reason
             if left_s <= 0:
                 return f"no round of model {self.model!r} was offered to this device within {self.wait_s:g} s"
+            if self._last is None and pause_s == 0:
+                announce_wait(model=self.model, wait_s=self.wait_s)
             pause_s = _LOOK_AGAIN_S
 
     def _find_end(self) -> str | None:

@@ -30,6 +30,7 @@ from edgeml_client.resources.update_sender import FlushReport
 from edgeml_client.rounds.ditto import DittoResult, train_ditto
 from edgeml_client.rounds.fedper import train_fedper
 from edgeml_client.rounds.local_training import LocalTrainFn
+from edgeml_client.rounds.waiting import check_wait
 from edgeml_client.schemas import (
     PersonalModel,
     Record,
@@ -195,7 +196,11 @@ class FederatedClient:
         Args:
             model: Only rounds of this model, by name or id.
             wait_s: How many seconds to wait for one; 0 asks once.
+
+        Raises:
+            ConfigurationError: ``wait_s`` is negative or not a number.
         """
+        check_wait(wait_s)
         device_id = self.register()
         model_id = None if model is None else self._models.resolve_id(model)
         return self._rounds.find_assignment(device_id, model_id=model_id, wait_s=wait_s)
@@ -206,7 +211,11 @@ class FederatedClient:
         Args:
             round_id: The round.
             wait_s: Wait for the round's end, but no more than this many seconds.
+
+        Raises:
+            ConfigurationError: ``wait_s`` is negative or not a number.
         """
+        check_wait(wait_s)
         ended = self._rounds.wait_until_ended(round_id, wait_s=wait_s) if wait_s > 0 else None
         return ended or self._rounds.status(round_id)
 
@@ -215,7 +224,9 @@ class FederatedClient:
 
         Raises:
             WaitTimeoutError: It has not within ``timeout_s`` seconds.
+            ConfigurationError: ``timeout_s`` is negative or not a number.
         """
+        check_wait(timeout_s, name="timeout_s")
         status = self._rounds.wait_until_ended(round_id, wait_s=timeout_s)
         if status is None:
             raise WaitTimeoutError(f"round {round_id!r} did not end within {timeout_s:g} s; wait again")

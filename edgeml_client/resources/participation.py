@@ -68,7 +68,7 @@ def _proximal(
         return None
     if not takes_proximal(train):
         _LOG.warning(
-            "round %s asks for FedProx with mu=%g, but local_train_fn takes no keyword 'proximal': it trains "
+            "round %r asks for FedProx with mu=%g, but local_train_fn takes no keyword 'proximal': it trains "
             "without the term, as FedAvg",
             round_.round_id,
             mu,

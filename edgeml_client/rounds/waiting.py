@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from edgeml_client.clock import Clock
+from edgeml_client.errors import ConfigurationError
 
-__all__ = ["LONGEST_POLL_S", "poll_until"]
+__all__ = ["LONGEST_POLL_S", "check_wait", "poll_until"]
 
 T = TypeVar("T")
 
@@ -16,6 +17,16 @@ LONGEST_POLL_S: Final = 20.0
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 15.0
 _GROWTH: Final = 1.6
+
+
+def check_wait(wait_s: float, *, name: str = "wait_s") -> None:
+    """Check how long somebody wants to wait.
+
+    Raises:
+        ConfigurationError: It is negative or not a number.
+    """
+    if not wait_s >= 0:
+        raise ConfigurationError(f"{name} must be a number of seconds, 0 or more, not {wait_s}")
 
 
 def poll_until(
@@ -30,7 +41,11 @@ def poll_until(
             and empty, pauses grow from half a second to fifteen, each shortened by up to half at random.
         clock: Measures and sleeps.
         rng: Draws the pauses, so that devices do not ask in step.
+
+    Raises:
+        ConfigurationError: ``wait_s`` is negative or not a number.
     """
+    check_wait(wait_s)
     deadline_s = clock.monotonic_s() + wait_s
     pause_s = _FIRST_PAUSE_S
     while True:

@@ -15,6 +15,7 @@ from typing_extensions import override
 from edgeml_client.clock import Clock, SystemClock
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.filters import resolve_filters
+from edgeml_client.rounds.waiting import check_wait
 from edgeml_lightning.callbacks.accumulation import AccumulationWindow, loss_factor
 from edgeml_lightning.callbacks.connection import Connection
 from edgeml_lightning.callbacks.measurements import local_figures
@@ -25,6 +26,7 @@ from edgeml_lightning.callbacks.round_record import RoundRecord
 from edgeml_lightning.callbacks.running_round import RunningRound, receive
 from edgeml_lightning.callbacks.sample_count import count_samples
 from edgeml_lightning.callbacks.second_model_hooks import SecondModelHooks
+from edgeml_lightning.callbacks.waiting import wait_for_round
 from edgeml_lightning.errors import FederationError, NoRoundAssignedError
 from edgeml_lightning.personalization import PersonalState, PersonalStore, recall, strategy_for
 from edgeml_lightning.strategies import FederatedStrategy, resolve_strategy
@@ -94,6 +96,7 @@ class FederatedCallback(SecondModelHooks):
             raise ConfigurationError(
                 f"strategy must be one such as FedAvg() or Ditto(lambda_ditto=0.1), not {strategy!r}"
             )
+        check_wait(wait_s)
         self._connection = Connection(client)
         self.model = model
         self.strategy = strategy
@@ -153,15 +156,20 @@ class FederatedCallback(SecondModelHooks):
 
     def _begin(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         client, started_s = self._connection.client(), self._clock.monotonic_s()
-        assignment = client.get_round_assignment(model=self.model, wait_s=self.wait_s)
+        assignment = wait_for_round(client, model=self.model, wait_s=self.wait_s)
         if assignment is None:
             if self.when_unassigned == "raise":
-                raise NoRoundAssignedError(model=self.model, waited_s=self.wait_s)
+                other = client.get_round_assignment()
+                raise NoRoundAssignedError(
+                    model=self.model,
+                    waited_s=self.wait_s,
+                    other_model_id=None if other is None else other.model_id,
+                )
             _log.info("no round of model %r was assigned to this device: training locally", self.model)
             return
         resolved = resolve_strategy(strategy_for(module, self.strategy), assignment.config)
         for conflict in resolved.conflicts:
-            _log.warning("round %s: %s; what was given here is used", assignment.round_id, conflict)
+            _log.warning("%s: %s; what was given here is used", assignment.round_id, conflict)
         is_resumed = self._resumed.get("round_id") == assignment.round_id
         device_round = client.join_round(assignment)
         device_round.check_filters(self.filters)
@@ -222,9 +230,7 @@ class FederatedCallback(SecondModelHooks):
         kept = self._personal.finish()
         if num_steps == 0 or vars(trainer)["fast_dev_run"]:
             reason = "fast_dev_run trains for a trial only" if num_steps else "no optimizer step was taken"
-            _log.warning(
-                "round %s: %s, so nothing is uploaded", running.device_round.assignment.round_id, reason
-            )
+            _log.warning("%s: %s, so nothing is uploaded", running.device_round.assignment.round_id, reason)
         else:
             self._keep(running, kept)
             self.last_receipt = self._submit(trainer, pl_module, running)
@@ -245,7 +251,7 @@ class FederatedCallback(SecondModelHooks):
         if running is not None:
             self._personal = PersonalSide()
             _log.warning(
-                "round %s: training ended with %s, so nothing was uploaded; the next fit starts it again",
+                "%s: training ended with %s, so nothing was uploaded; the next fit starts it again",
                 running.device_round.assignment.round_id,
                 type(exception).__name__,
             )

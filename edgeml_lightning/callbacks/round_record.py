@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from typing_extensions import override
+
+from edgeml_lightning._one_line import counted, headline, kilobytes
+
 __all__ = ["RoundRecord"]
 
 NO_METRICS: Final[Mapping[str, float]] = MappingProxyType({})
@@ -47,3 +51,18 @@ class RoundRecord:
     received_metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS)
     local_metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS)
     personal_metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS)
+
+    @override
+    def __str__(self) -> str:
+        """Say in one line what was done."""
+        number = self.round_id if self.round_number is None else f"round {self.round_number}"
+        series = "" if self.num_rounds is None else f" of {self.num_rounds}"
+        models = {"received": self.received_metrics, "personal": self.personal_metrics}
+        shown = {model: found for model, metrics in models.items() if (found := headline(metrics))}
+        figures = [f"{model} {name} {figure:.3g}" for model, (name, figure) in shown.items()]
+        return (
+            f"{number}{series} ({self.strategy}): {counted(self.num_steps, 'step')} on "
+            f"{counted(self.sample_count, 'sample')}, sent {kilobytes(self.num_bytes_sent)}, "
+            f"{self.duration_s:.1f} s, {self.update_status or 'nothing uploaded'}; "
+            f"{', '.join(figures) or 'nothing measured'}"
+        )

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from edgeml_server.db import UnitOfWork
     from edgeml_server.registry.records import VersionUse
 
-__all__ = ["change_model", "create_model", "delete_model", "ensure_model", "find_model", "get_model"]
+__all__ = [
+    "WHERE_MODELS_ARE_LISTED",
+    "change_model",
+    "create_model",
+    "delete_model",
+    "ensure_model",
+    "find_model",
+    "get_model",
+]
 
 _COLUMNS: Final = (
     "name",
@@ -31,6 +39,8 @@ _COLUMNS: Final = (
     "model_contract",
     "data_contract",
 )
+WHERE_MODELS_ARE_LISTED: Final = "`edgeml-server model list` and GET /models list those there are"
+
 _FIXED: Final = frozenset({"id", "org_id", "created_at", "updated_at"})
 
 
@@ -42,7 +52,7 @@ def get_model(session: Session, org_id: str, model_id: str) -> Model:
     """
     model = ModelRepository(session, org_id).find(model_id)
     if model is None:
-        raise AbsentError(f"there is no model {model_id!r}; list the models to find its id")
+        raise AbsentError(f"there is no model {model_id!r}; {WHERE_MODELS_ARE_LISTED}")
     return model
 
 

@@ -79,7 +79,7 @@ class RoundAggregation:
         except DivergedError as exc:
             self._give_up(record, str(exc))
         except Exception:  # noqa: BLE001 - whatever it is, the round must not hang: it is tried again, and given up in the end
-            _LOG.exception("round %s: try %s to aggregate failed", self._round_id, record.num_attempts)
+            _LOG.exception("%s: try %s to aggregate failed", self._round_id, record.num_attempts)
             self._let_go(record, after_s=min(2.0 ** (record.num_attempts - 1), LEASE_S))
 
     def _claim(self) -> RoundRecord | None:
@@ -149,12 +149,12 @@ class RoundAggregation:
             produced = BaseVersion(base.model_id, version, blob.digest, base.layout)
             if not close_round(desk, record, PhaseChange(RoundPhase.COMPLETED), next_base=produced):
                 raise _StoppedError
-        _LOG.info("round %s: %s updates made version %s", record.id, len(updates), version)
+        _LOG.info("%s: %s updates made version %s", record.id, len(updates), version)
 
     def _give_up(self, record: RoundRecord, reason: str) -> None:
         with self._plane.database.unit_of_work() as work:
             close_round(self._desk(work), record, PhaseChange(RoundPhase.ABANDONED, reason=reason))
-        _LOG.error("round %s is abandoned: %s", record.id, reason)
+        _LOG.error("%s is abandoned: %s", record.id, reason)
 
     def _let_go(self, record: RoundRecord, *, after_s: float) -> None:
         """Let any process try again in ``after_s`` seconds; does nothing if another one took over."""

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from edgeml_client.updates.layout import Layout
 from edgeml_server.errors import AbsentError
-from edgeml_server.registry.models import find_model
+from edgeml_server.registry.models import WHERE_MODELS_ARE_LISTED, find_model
 from edgeml_server.registry.versions import get_version, latest_version, trainable_layout
 
 __all__ = ["BaseVersion", "find_base"]
@@ -39,7 +39,7 @@ def find_base(session: Session, org_id: str, model: str, version: str | None = N
     """
     found = find_model(session, org_id, model)
     if found is None:
-        raise AbsentError(f"there is no model {model[:80]!r}; list the models to find its name or id")
+        raise AbsentError(f"there is no model {model[:80]!r}; {WHERE_MODELS_ARE_LISTED}")
     if version is None:
         held = latest_version(session, org_id, found.id)
     else:

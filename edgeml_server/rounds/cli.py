@@ -52,7 +52,7 @@ def create(
             config=_parsed(config),
         )
         opened = local.open_series(plane, org, request)
-    say(f"the first of {num_rounds} rounds is {opened.state}, from version {opened.version}")
+    say(f"round 1 of {num_rounds} is {opened.state}, from version {opened.version}")
     typer.echo(opened.round_id)
 
 
@@ -86,7 +86,7 @@ def cancel(round_id: RoundId, *, database_url: DatabaseUrl = None, blob_url: Blo
     """Abandon a round and end its series."""
     with opened_plane(database_url=database_url, blob_url=blob_url) as plane:
         ended = local.cancel_round(plane, round_id)
-    say(f"round {ended.round_id} is {ended.state}: {ended.reason}")
+    say(f"{ended.round_id} is {ended.state}: {ended.reason}")
 
 
 def _parsed(config: str) -> object:

@@ -29,7 +29,7 @@ def forget_updates(plane: ControlPlane, round_id: str) -> None:
         try:
             plane.blobs.delete(digest)
         except OSError:
-            _LOG.warning("cannot delete an update file of round %s", round_id, exc_info=True)
+            _LOG.warning("cannot delete an update file of %s", round_id, exc_info=True)
 
 
 def _forgettable(session: Session, round_id: str) -> tuple[str, ...]:

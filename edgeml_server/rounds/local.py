@@ -11,6 +11,7 @@ from edgeml_server.rounds.bodies import CreateRoundRequest
 from edgeml_server.rounds.overview import find_anywhere
 from edgeml_server.rounds.phases import ENDED_PHASES
 from edgeml_server.rounds.records import RoundRecord
+from edgeml_server.rounds.repository import WHERE_ROUNDS_ARE_LISTED
 from edgeml_server.rounds.service import RoundWork, cancel, create_series, status_of
 
 __all__ = ["cancel_round", "open_series", "read_round", "wait_for_end"]
@@ -67,7 +68,7 @@ def wait_for_end(plane: ControlPlane, round_id: str, *, timeout_s: float) -> Rou
             left_s = ends_at - plane.clock.monotonic_s()
             if left_s <= 0:
                 raise TimeoutError(
-                    f"round {round_id} is still {record.phase} after {timeout_s:g} s: it has "
+                    f"{round_id} is still {record.phase} after {timeout_s:g} s: it has "
                     f"{record.num_updates} of {record.num_selected} updates and needs "
                     f"{record.series.min_updates}"
                 )
@@ -79,5 +80,5 @@ def _get(plane: ControlPlane, round_id: str) -> RoundRecord:
     with plane.database.snapshot() as session:
         found = find_anywhere(session, round_id)
     if found is None:
-        raise AbsentError(f"there is no round {round_id!r}; list the rounds to find its id")
+        raise AbsentError(f"there is no round {round_id!r}; {WHERE_ROUNDS_ARE_LISTED}")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import exists, insert, or_, select
 from sqlalchemy.exc import IntegrityError
@@ -21,7 +21,9 @@ from edgeml_server.rounds.records import RoundRecord, Series
 from edgeml_server.rounds.selection import Candidate
 from edgeml_server.rounds.tables import CohortRow, RoundRow, UpdateRow
 
-__all__ = ["RoundRepository", "record_of"]
+__all__ = ["WHERE_ROUNDS_ARE_LISTED", "RoundRepository", "record_of"]
+
+WHERE_ROUNDS_ARE_LISTED: Final = "`edgeml-server round list` and GET /training/rounds list those there are"
 
 
 def record_of(row: RoundRow) -> RoundRecord:
@@ -115,7 +117,7 @@ class RoundRepository:
         """
         found = self.find(round_id)
         if found is None:
-            raise AbsentError(f"there is no round {round_id!r}; list the rounds, or wait for an assignment")
+            raise AbsentError(f"there is no round {round_id!r}; {WHERE_ROUNDS_ARE_LISTED}")
         return found
 
     def in_phases(

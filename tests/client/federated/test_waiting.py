@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from edgeml_client.errors import ConfigurationError
 from edgeml_client.rounds.waiting import poll_until
 from edgeml_client.testing import FakeClock
 
@@ -31,6 +32,18 @@ def _wait(plane: _Plane, clock: FakeClock, *, wait_s: float, can_long_poll: bool
     return poll_until(
         plane.ask, wait_s=wait_s, can_long_poll=can_long_poll, clock=clock, rng=random.Random(0)
     )
+
+
+@pytest.mark.parametrize("wait_s", [-1.0, float("nan")])
+def test_a_wait_that_is_no_duration_is_refused(wait_s: float) -> None:
+    """NaN compares false with everything, so it would never end."""
+    clock = FakeClock()
+    plane = _Plane(clock, ready_after_s=1)
+
+    with pytest.raises(ConfigurationError, match="0 or more, not"):
+        _wait(plane, clock, wait_s=wait_s)
+
+    assert plane.asked_s == []
 
 
 def test_waiting_no_time_asks_once() -> None:

@@ -192,6 +192,33 @@ def test_an_unknown_model_is_named(federation: Federation) -> None:
         trainer(callback).fit(seeded(), loader(digits_of(0)))
 
 
+def test_the_model_whose_round_does_wait_is_named(federation: Federation) -> None:
+    """Whoever misspelt the model's name sees which one it would have been."""
+    client = federation.enrol("device")
+    federation.register_model(seeded())
+    opened = federation.open_rounds()
+    callback = FederatedCallback(client, model="digit", wait_s=0.0)
+
+    with pytest.raises(NoRoundAssignedError, match=f"A round of model '{opened.model_id}' waits") as caught:
+        trainer(callback).fit(seeded(), loader(digits_of(0)))
+
+    assert caught.value.other_model_id == opened.model_id
+
+
+def test_waiting_is_announced(federation: Federation, caplog: pytest.LogCaptureFixture) -> None:
+    """A silent minute looks like a fault; so the wait is told where Lightning tells of its devices."""
+    federation.register_model(seeded())
+    callback = FederatedCallback(federation.enrol("device"), model="digits", wait_s=0.01)
+
+    with (
+        caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"),
+        pytest.raises(NoRoundAssignedError),
+    ):
+        trainer(callback).fit(seeded(), loader(digits_of(0)))
+
+    assert caplog.messages.count("waiting up to 0.01 s for a round of model 'digits'") == 1
+
+
 def test_the_users_strategy_wins_and_the_conflict_is_logged(
     federation: Federation, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -38,6 +38,12 @@ def test_what_is_no_client_is_refused_when_it_is_given() -> None:
         FederatedCallback("http://127.0.0.1", model="digits")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("wait_s", [-1.0, float("nan")])
+def test_a_wait_that_is_no_duration_is_refused_when_it_is_given(wait_s: float) -> None:
+    with pytest.raises(ConfigurationError, match="wait_s must be a number of seconds, 0 or more"):
+        FederatedCallback(None, model="digits", wait_s=wait_s)
+
+
 def test_a_strength_that_is_no_number_is_named() -> None:
     with pytest.raises(ConfigurationError, match="lambda_ditto must be a number"):
         Ditto(lambda_ditto="0.1")  # type: ignore[arg-type]

@@ -166,6 +166,18 @@ def test_without_a_round_nothing_is_trained_and_the_reason_is_told(
     assert federated.trainer.global_step == 0
 
 
+def test_waiting_for_the_first_round_is_announced(
+    clinic: Any, line: L.LightningModule, points: Any, quiet: Quiet, caplog: pytest.LogCaptureFixture
+) -> None:
+    clinic.open_rounds(min_updates=2)  # waits for a second device
+    federated = FederatedTrainer(clinic.device(), model="line", trainer=quiet(), wait_s=0.01)
+
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        federated.fit(line, datamodule=points, rounds=1)
+
+    assert caplog.messages.count("waiting up to 0.01 s for a round of model 'line'") == 1
+
+
 def test_a_round_without_a_step_ends_training_instead_of_repeating_it(
     clinic: Any, line: L.LightningModule, points: Any, quiet: Quiet
 ) -> None:

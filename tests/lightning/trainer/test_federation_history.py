@@ -38,6 +38,20 @@ def test_bytes_and_participants_are_those_of_the_devices_that_trained() -> None:
     assert (round_.num_bytes_sent, round_.num_bytes_received) == (20, 40)
 
 
+def test_a_round_reads_as_one_line() -> None:
+    """Spreads: sqrt(1/24) = 0.204 as computed below, and 0 of two equal figures. Sent: 2 x 10 bytes."""
+    assert str(_round(3)) == (
+        "round 3: version 2, 2 of 3 devices trained, sent 0.0 kB, 0.5 s; "
+        "global acc 0.75 (spread 0.2), personal acc 0.75 (spread 0)"
+    )
+
+
+def test_a_round_without_figures_says_so() -> None:
+    round_ = FederationRound(round_number=1, version="1", duration_s=0, devices=(DeviceRecord(device="a"),))
+
+    assert str(round_).endswith("0 of 1 device trained, sent 0.0 kB, 0.0 s; nothing measured")
+
+
 def test_every_device_counts_once_in_the_mean_and_the_spread() -> None:
     """Mean of 0.5, 0.75, 1: 0.75. Deviations -1/4, 0, 1/4: the variance is (1/16 + 1/16) / 3 = 1/24."""
     round_ = _round()

@@ -27,6 +27,35 @@ def test_a_history_is_a_sequence_of_records() -> None:
     assert history[-1].round_id == "r-2"
     assert history[:1] == (_record(1),)
     assert repr(history) == "History(2 rounds, end_reason='the federation ended')"
+    assert repr(History([_record(1)])) == "History(1 round)"
+
+
+def test_a_record_reads_as_one_line() -> None:
+    record = _record(
+        2,
+        num_rounds=5,
+        num_steps=12,
+        sample_count=120,
+        num_bytes_sent=4_560,
+        duration_s=1.26,
+        update_status="accepted",
+        received_metrics={"val_loss": 0.5, "val_acc": 0.9123},
+        personal_metrics={"val_loss": 0.25},
+    )
+
+    assert str(record) == (
+        "round 2 of 5 (ditto): 12 steps on 120 samples, sent 4.6 kB, 1.3 s, accepted; "
+        "received val_acc 0.912, personal val_loss 0.25"
+    )
+
+
+def test_a_record_of_little_says_so() -> None:
+    """Older control planes do not number their rounds."""
+    record = RoundRecord(round_id="r-7", model_id="digits", base_version="1", strategy="fedavg")
+
+    assert str(record) == (
+        "r-7 (fedavg): 0 steps on 0 samples, sent 0.0 kB, 0.0 s, nothing uploaded; nothing measured"
+    )
 
 
 def test_the_frame_has_a_line_a_round_and_a_column_a_metric() -> None:

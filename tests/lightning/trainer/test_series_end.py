@@ -34,6 +34,7 @@ def test_a_series_that_runs_in_a_circle_is_left() -> None:
     ("status", "reason"),
     [
         (_status(3), "the federation is over: this was the last of its 3 rounds"),
+        (_status(1, of=1), "the federation is over: this was the only round it had"),
         (
             _status(2, state="abandoned", reason="an operator cancelled it"),
             "the federation ended in round 2 of 3: an operator cancelled it",

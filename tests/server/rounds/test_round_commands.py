@@ -38,26 +38,29 @@ def test_a_round_is_created_listed_shown_and_cancelled(run: Run) -> None:
     cancelled = run("cancel", round_id)
     active = run("list", "--org", "clinic-a", "--status", "active")
 
-    assert "the first of 3 rounds is selecting, from version 1" in created.stderr
+    assert "round 1 of 3 is selecting, from version 1" in created.stderr
     assert round_id in listed.stdout
     assert "1/3" in listed.stdout
     assert round_id not in others.stdout
     assert (shown["min_updates"], shown["config"]["proximal_mu"]) == (2, 0.5)
-    assert "is abandoned: an operator cancelled it" in cancelled.stderr
+    assert cancelled.stderr == f"{round_id} is abandoned: an operator cancelled it\n"
     assert round_id not in active.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("create", "nothing", "--org", "clinic-a"), "there is no model 'nothing'"),
+        (
+            ("create", "nothing", "--org", "clinic-a"),
+            "`edgeml-server model list`",
+        ),
         (("create", "digits", "--org", "clinic-b"), "there is no model 'digits'"),
         (("create", "digits", "--org", "clinic-a", "--config", "{"), "--config is not JSON"),
         (("create", "digits", "--org", "clinic-a", "--config", '{"mu": 1}'), "unknown keys mu"),
         (("create", "digits", "--org", "clinic-a", "--num-rounds", "0"), "num_rounds"),
         (("create", "digits", "--org", "clinic-a", "--norm-bound", "mean"), "norm_bound"),
         (("list", "--org", "clinic-a", "--status", "asleep"), "status is 'asleep'"),
-        (("show", "none"), "there is no round 'none'"),
+        (("show", "none"), "there is no round 'none'; `edgeml-server round list`"),
         (("cancel", "none"), "there is no round 'none'"),
     ],
 )

@@ -1,0 +1,37 @@
+"""Waiting for a round, and saying so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning.pytorch.utilities import rank_zero_info
+
+if TYPE_CHECKING:
+    from edgeml_client import FederatedClient
+    from edgeml_client.schemas import RoundAssignment
+
+__all__ = ["announce_wait", "wait_for_round"]
+
+
+def wait_for_round(client: FederatedClient, *, model: str, wait_s: float) -> RoundAssignment | None:
+    """Return the round of ``model`` this device was chosen for; if there is none yet, say so and wait.
+
+    Args:
+        wait_s: For how long, in seconds; 0 asks once.
+
+    Returns:
+        ``None`` if there was none in that time.
+    """
+    offered = client.get_round_assignment(model=model)
+    if offered is not None or wait_s == 0:
+        return offered
+    announce_wait(model=model, wait_s=wait_s)
+    return client.get_round_assignment(model=model, wait_s=wait_s)
+
+
+def announce_wait(*, model: str, wait_s: float) -> None:
+    """Tell the user what the program waits for, where Lightning tells of its devices and its stop.
+
+    Lightning shows these lines to whoever has set up no logging, and a silent minute looks like a fault.
+    """
+    rank_zero_info(f"waiting up to {wait_s:g} s for a round of model {model!r}")
