@@ -1,6 +1,6 @@
 # Two commands matter: `make quickstart` and `make test`. Both do their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test ci fmt lint types arch cov bench bench-updates bench-lightning clean
+.PHONY: help setup quickstart test ci fmt lint types arch cov bench bench-updates bench-lightning bench-quality clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -50,13 +50,16 @@ arch: $(STAMP)  ## Check which package may import which.
 cov: $(STAMP)  ## Run the tests and write an HTML coverage report.
 	$(BIN)/python -m pytest $(ON_ALL_CORES) --cov --cov-report=html
 
-bench: bench-updates bench-lightning  ## Measure everything, beside the peers (installs them into .peers).
+bench: bench-updates bench-lightning bench-quality  ## Measure everything, beside the peers (installs them into .peers).
 
 bench-updates: $(STAMP)  ## Measure updates: making them, summing them, whole rounds.
 	@$(BIN)/python -m benchmarks.updates
 
 bench-lightning: $(STAMP)  ## Measure training steps with a proximal term, and Ditto.
 	@$(BIN)/python -m benchmarks.lightning
+
+bench-quality: $(STAMP)  ## Measure what compressing updates costs in accuracy.
+	@PYTHONPATH=examples $(BIN)/python -m benchmarks.quality
 
 clean:  ## Remove the environment and everything generated.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache htmlcov .coverage*

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import lightning, updates
+from benchmarks import lightning, quality, updates
 from benchmarks.measuring import interleave, least_ratio, median_ratio, peak_growth_bytes
 from benchmarks.peers import PEERS, Absent, find
 from benchmarks.shapes import num_parameters
@@ -41,6 +41,22 @@ def test_the_benchmark_of_whole_rounds_fills_its_table(
     assert "absent" not in out.read_text(encoding="utf-8")
     assert set(figures["rounds"]) >= {"limit: raw sockets, no disk", "ours, dense float32"}
     assert "A whole round without training" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_quality_fills_its_tables_and_draws_its_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, picture = tmp_path / "quality.json", tmp_path / "quality.png"
+
+    assert quality.main(["--short", "--out", str(out), "--picture", str(picture)]) == 0
+
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    for task in ("digits", "text"):
+        assert {len(curve["metric"]) for curve in figures[task].values()} == {2}
+        sent = {form: curve["bytes_per_parameter"] for form, curve in figures[task].items()}
+        assert sent["top 10 %, 4 bit"] < sent["top 10 %, 8 bit"] < 4 < sent["float32"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "loss (nats per byte) of the global model after 2 rounds" in capsys.readouterr().out
 
 
 def test_the_benchmark_of_training_steps_fills_its_tables(
