@@ -23,16 +23,18 @@ if TYPE_CHECKING:
     from edgeml_lightning.federation_history import FederationHistory
     from edgeml_lightning.history import History
     from edgeml_lightning.personalization import DittoModule, FedPerModule, PersonalStore
-    from edgeml_lightning.strategies import Ditto, FedAvg, FederatedStrategy, FedPer, FedProx
+    from edgeml_lightning.strategies import Ditto, FedAvg, FedBN, FederatedStrategy, FedPer, FedProx, FedRep
     from edgeml_lightning.trainer import FederatedTrainer
 
 __all__ = [
     "Ditto",
     "DittoModule",
     "FedAvg",
+    "FedBN",
     "FedPer",
     "FedPerModule",
     "FedProx",
+    "FedRep",
     "FederatedCallback",
     "FederatedStrategy",
     "FederatedTrainer",
@@ -48,9 +50,11 @@ _HOMES: Final = {
     "Ditto": "strategies",
     "DittoModule": "personalization",
     "FedAvg": "strategies",
+    "FedBN": "strategies",
     "FedPer": "strategies",
     "FedPerModule": "personalization",
     "FedProx": "strategies",
+    "FedRep": "strategies",
     "FederatedCallback": "callbacks",
     "FederatedStrategy": "strategies",
     "FederatedTrainer": "trainer",

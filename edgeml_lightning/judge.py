@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.schemas import RoundConfig
 from edgeml_lightning.callbacks.personal_log import PERSONAL_PREFIX
-from edgeml_lightning.exchange import load_global_, model_state
+from edgeml_lightning.exchange import load_global_
 from edgeml_lightning.personalization.choice import strategy_for
 from edgeml_lightning.strategies import resolve_strategy
 
@@ -47,13 +47,12 @@ class Judge:
         self._module = module
         self._trainer = L.Trainer(**trainer_options)
         split = resolved.split(module)
-        self._shared = split.received
+        self._strategy = resolved
         self._is_whole = all(resolved.origin_of(name) in split.received for name in split.kept)
 
     def shared_state(self) -> dict[str, Tensor]:
         """Return the arrays that devices share, as they are in the module now."""
-        state = model_state(self._module)
-        return {name: state[name] for name in self._shared}
+        return self._strategy.shared_state(self._module)
 
     def measure_global(
         self, arrays: Mapping[str, Tensor], datamodule: L.LightningDataModule

@@ -21,7 +21,12 @@ from edgeml_lightning.callbacks.connection import Connection
 from edgeml_lightning.callbacks.measurements import local_figures
 from edgeml_lightning.callbacks.personal_side import PersonalSide
 from edgeml_lightning.callbacks.reporting import record_of, report
-from edgeml_lightning.callbacks.requirements import check_optimizers, check_trainer, require_lightning
+from edgeml_lightning.callbacks.requirements import (
+    check_epochs,
+    check_optimizers,
+    check_trainer,
+    require_lightning,
+)
 from edgeml_lightning.callbacks.round_record import RoundRecord
 from edgeml_lightning.callbacks.running_round import RunningRound, receive
 from edgeml_lightning.callbacks.sample_count import count_samples
@@ -152,6 +157,9 @@ class FederatedCallback(SecondModelHooks):
         )
         if running.first_step is None:
             running.first_step = trainer.global_step
+        if running.first_epoch is None:
+            running.first_epoch = trainer.current_epoch
+        check_epochs(running.strategy, trainer, first_epoch=running.first_epoch)
         self._personal.start_training(trainer, pl_module, running)
 
     def _begin(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -181,6 +189,7 @@ class FederatedCallback(SecondModelHooks):
             keep_weights=is_resumed,
         )
         self._round.first_step = self._resumed.get("first_step") if is_resumed else None
+        self._round.first_epoch = self._resumed.get("first_epoch") if is_resumed else None
         expected = self._personal.expected_arrays(module, self._round)
         self._personal.begin(trainer, module, self._round, recalled=self._recall(self._round, expected))
 
@@ -213,6 +222,8 @@ class FederatedCallback(SecondModelHooks):
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
     ) -> None:
+        if self._round is not None:
+            self._round.drop_resting_gradients_(optimizer, epoch=trainer.current_epoch)
         if self._round is not None and self._round.strategy.changes_gradient:
             factor = loss_factor(trainer, self._window, optimizer)
             self._round.add_to_gradient_(optimizer, factor=factor)
@@ -310,6 +321,7 @@ class FederatedCallback(SecondModelHooks):
             state["base_version"] = running.base.version
             state["base_digest"] = running.base.digest
             state["first_step"] = running.first_step
+            state["first_epoch"] = running.first_epoch
         return state
 
     @override

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import lightning as L
@@ -48,7 +48,7 @@ class PersonalSide:
         state = model_state(module)
         arrays = {name: state[name] for name in running.split.kept}
         if running.strategy.keeps_model:
-            arrays |= {f"{PERSONAL_PREFIX}{name}": tensor for name, tensor in state.items()}
+            arrays |= _prefixed(_without(state, running.split.fixed))
         return arrays
 
     def begin(
@@ -120,7 +120,7 @@ def _gathered(
     optimizer = named_optimizer_state(trainer.optimizers, kept_names)
     if training is not None:
         second = training.optimizer_state()
-        arrays |= _prefixed(training.arrays())
+        arrays |= _prefixed(_without(training.arrays(), running.split.fixed))
         optimizer = OptimizerState(
             {**optimizer.tensors, **_prefixed(second.tensors)},
             {**optimizer.numbers, **_prefixed(second.numbers)},
@@ -141,6 +141,11 @@ def _gathered(
 
 def _prefixed(values: Mapping[str, _Value]) -> dict[str, _Value]:
     return {f"{PERSONAL_PREFIX}{name}": value for name, value in values.items()}
+
+
+def _without(values: Mapping[str, _Value], names: Iterable[str]) -> dict[str, _Value]:
+    left_out = frozenset(names)
+    return {name: value for name, value in values.items() if name not in left_out}
 
 
 def _divided(values: Mapping[str, _Value]) -> tuple[dict[str, _Value], dict[str, _Value]]:

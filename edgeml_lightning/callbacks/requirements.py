@@ -14,7 +14,7 @@ from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.errors import UnsupportedTrainingError
 from edgeml_lightning.strategies import FederatedStrategy
 
-__all__ = ["check_optimizers", "check_second_model", "check_trainer", "require_lightning"]
+__all__ = ["check_epochs", "check_optimizers", "check_second_model", "check_trainer", "require_lightning"]
 
 
 def require_lightning(subject: object, *, kind: type[object]) -> None:
@@ -54,15 +54,32 @@ def check_optimizers(strategy: FederatedStrategy, optimizers: list[Optimizer]) -
     Raises:
         UnsupportedTrainingError: An optimizer evaluates the loss several times in one step.
     """
-    if not (strategy.changes_gradient or strategy.keeps_model):
+    if not (strategy.changes_gradient or strategy.keeps_model or strategy.min_epochs > 1):
         return
     for optimizer in optimizers:
         if isinstance(optimizer, torch.optim.LBFGS):
             raise UnsupportedTrainingError(
                 "LBFGS evaluates the loss several times in one step, and its line search compares values "
-                f"that the term of {type(strategy).__name__} is not part of: use a first-order optimizer "
-                "such as SGD or AdamW, or FedAvg"
+                f"that {type(strategy).__name__}'s change of the gradient is not part of: use a first-order "
+                "optimizer such as SGD or AdamW, or FedAvg"
             )
+
+
+def check_epochs(strategy: FederatedStrategy, trainer: L.Trainer, *, first_epoch: int) -> None:
+    """Check that a round has the epochs that its strategy needs, unless steps or time alone limit it.
+
+    Raises:
+        ConfigurationError: It has fewer.
+    """
+    max_epochs = trainer.max_epochs
+    if max_epochs is None or max_epochs < 0 or vars(trainer)["fast_dev_run"]:
+        return
+    num_epochs = max_epochs - first_epoch
+    if num_epochs < strategy.min_epochs:
+        raise ConfigurationError(
+            f"{type(strategy).__name__} needs at least {strategy.min_epochs} epochs a round, and has "
+            f"{num_epochs}: pass L.Trainer(max_epochs={strategy.min_epochs}) or more"
+        )
 
 
 def check_second_model(trainer: L.Trainer, module: L.LightningModule) -> None:

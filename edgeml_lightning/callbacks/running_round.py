@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import lightning as L
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from edgeml_client.updates import DeltaVector, GlobalModel, delta_vector
 from edgeml_lightning.callbacks.anchoring import Anchoring
 from edgeml_lightning.exchange import check_matches, clone_arrays, load_global_, model_state
+from edgeml_lightning.naming import parameter_names
 from edgeml_lightning.partition import Partition
 from edgeml_lightning.strategies import FederatedStrategy
 
@@ -35,6 +36,7 @@ class RunningRound:
             terms, and what the delta is taken against.
         started_s: When the assignment was asked for, on a monotonic clock.
         first_step: The Trainer's ``global_step`` when training began; ``None`` before.
+        first_epoch: Its ``current_epoch`` then; ``None`` before.
         sample_count: Training samples on this device.
         received_metrics: What the received global model scored in validation.
     """
@@ -46,10 +48,12 @@ class RunningRound:
     reference: Mapping[str, Tensor]
     started_s: float
     first_step: int | None = None
+    first_epoch: int | None = None
     sample_count: int = 0
     received_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     _shared: Anchoring = field(init=False)
     _pulled: Anchoring = field(init=False)
+    _names: Mapping[nn.Parameter, str] = field(init=False)
 
     def anchor(self, module: L.LightningModule) -> None:
         """Pair the module's parameters with the received model, for :meth:`add_to_gradient_`."""
@@ -57,6 +61,7 @@ class RunningRound:
         pulled = {name: self.reference[origin] for name, origin in kept.items() if origin in self.reference}
         self._shared = Anchoring(module, self.reference)
         self._pulled = Anchoring(module, pulled)
+        self._names = parameter_names(module)
 
     def delta(self, module: L.LightningModule) -> DeltaVector:
         """Return what training changed in the arrays that are sent.
@@ -72,6 +77,16 @@ class RunningRound:
         """Return the floating arrays of the global model that this device does not send."""
         sent = set(self.split.sent)
         return tuple(spec.name for spec in self.base.layout if spec.is_averaged and spec.name not in sent)
+
+    def drop_resting_gradients_(self, optimizer: Optimizer, *, epoch: int) -> None:
+        """Drop the gradients of what rests in the Trainer's epoch ``epoch``: the optimizer passes over it."""
+        resting = self.strategy.resting(self.split, epoch=epoch - (self.first_epoch or 0))
+        if not resting:
+            return
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if self._names.get(parameter) in resting:
+                    parameter.grad = None
 
     def add_to_gradient_(self, optimizer: Optimizer, *, factor: float) -> None:
         """Add what the strategy adds to the gradients of one optimizer's parameters."""
@@ -107,7 +122,8 @@ def receive(
     base = device_round.download()
     arrays: dict[str, Tensor] = base.torch_tensors()
     state = model_state(module)
-    check_matches(state, arrays, received=split.received, kept=split.kept)
+    fixed = [name for name in split.fixed if name in arrays]
+    check_matches(state, arrays, received=(*split.received, *fixed), kept=split.kept)
     received = {name: arrays[name] for name in split.received}
     if keep_weights:
         reference = {
@@ -116,7 +132,8 @@ def receive(
             if state[name].is_floating_point()
         }
     else:
-        load_global_(module, received | _first_kept(state, arrays, split=split, strategy=strategy))
+        frozen = {name: arrays[name] for name in fixed}
+        load_global_(module, received | frozen | _first_kept(state, arrays, split=split, strategy=strategy))
         floating = [name for name in split.received if state[name].is_floating_point()]
         reference = clone_arrays(model_state(module), floating)
     running = RunningRound(

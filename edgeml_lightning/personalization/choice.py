@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import lightning as L
 from torch import nn
@@ -10,7 +11,6 @@ from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.errors import UnsupportedTrainingError
-from edgeml_lightning.partition import Partition, partition
 from edgeml_lightning.personalization.ditto_module import PERSONAL_MODEL, DittoModule, shared_counterpart
 from edgeml_lightning.personalization.fedper_module import FedPerModule
 from edgeml_lightning.strategies import Ditto, FederatedStrategy, FedPer
@@ -47,8 +47,8 @@ class _DittoInside(Ditto):
         return True
 
     @override
-    def split(self, module: nn.Module) -> Partition:
-        return partition(module, private_layers=[PERSONAL_MODEL], buffers=self.buffers)
+    def private_layers(self, module: nn.Module) -> Sequence[str]:
+        return [PERSONAL_MODEL]
 
     @override
     def origin_of(self, name: str) -> str:
@@ -74,7 +74,9 @@ def _for_ditto(module: DittoModule, given: FederatedStrategy | None) -> Federate
             f"lambda_ditto is {module.lambda_ditto} in the module and {given.lambda_ditto} in the callback's "
             "strategy: give it in one place"
         )
-    return _DittoInside(strengths.pop() if strengths else None, buffers=given.buffers)
+    return _DittoInside(
+        strengths.pop() if strengths else None, buffers=given.buffers, trainable_only=given.trainable_only
+    )
 
 
 def _for_fedper(module: FedPerModule, given: FederatedStrategy | None) -> FederatedStrategy:
@@ -90,4 +92,4 @@ def _for_fedper(module: FedPerModule, given: FederatedStrategy | None) -> Federa
             f"head_layers is {list(module.head_layers)} in the module and {list(given.head_layers)} in the "
             "callback's strategy: give it in one place"
         )
-    return FedPer(given.head_layers or module.head_layers, buffers=given.buffers)
+    return replace(given, head_layers=given.head_layers or module.head_layers)

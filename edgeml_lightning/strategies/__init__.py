@@ -2,16 +2,20 @@
 
 from edgeml_lightning.strategies.ditto import Ditto
 from edgeml_lightning.strategies.fedavg import FedAvg
+from edgeml_lightning.strategies.fedbn import FedBN
 from edgeml_lightning.strategies.fedper import FedPer
 from edgeml_lightning.strategies.fedprox import FedProx
+from edgeml_lightning.strategies.fedrep import FedRep
 from edgeml_lightning.strategies.resolve import ResolvedStrategy, resolve_strategy
 from edgeml_lightning.strategies.strategy import FederatedStrategy
 
 __all__ = [
     "Ditto",
     "FedAvg",
+    "FedBN",
     "FedPer",
     "FedProx",
+    "FedRep",
     "FederatedStrategy",
     "ResolvedStrategy",
     "resolve_strategy",

@@ -10,7 +10,6 @@ from torch import nn
 from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
-from edgeml_lightning.partition import Partition, partition
 from edgeml_lightning.strategies.strategy import FederatedStrategy
 
 __all__ = ["FedPer"]
@@ -50,5 +49,5 @@ class FedPer(FederatedStrategy):
         object.__setattr__(self, "head_layers", tuple(self.head_layers))
 
     @override
-    def split(self, module: nn.Module) -> Partition:
-        return partition(module, private_layers=self.head_layers, buffers=self.buffers)
+    def private_layers(self, module: nn.Module) -> Sequence[str]:
+        return self.head_layers

@@ -10,13 +10,16 @@ from edgeml_client.errors import ConfigurationError
 from edgeml_client.schemas import RoundConfig
 from edgeml_lightning.strategies.ditto import Ditto
 from edgeml_lightning.strategies.fedavg import FedAvg
+from edgeml_lightning.strategies.fedbn import FedBN
 from edgeml_lightning.strategies.fedper import FedPer
 from edgeml_lightning.strategies.fedprox import FedProx
+from edgeml_lightning.strategies.fedrep import FedRep
 from edgeml_lightning.strategies.strategy import FederatedStrategy
 
 __all__ = ["ResolvedStrategy", "resolve_strategy"]
 
-_BY_NAME: Final = MappingProxyType({kind.name: kind for kind in (FedAvg, FedProx, Ditto, FedPer)})
+_KNOWN: Final = (FedAvg, FedProx, Ditto, FedPer, FedRep, FedBN)
+_BY_NAME: Final = MappingProxyType({kind.name: kind for kind in _KNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ def resolve_strategy(user: FederatedStrategy | None, round_config: RoundConfig) 
     Args:
         user: The user's strategy; what it leaves open is taken from the round. ``None`` takes the round's.
         round_config: What the round asks for. Without ``strategy`` in it, its parameters choose:
-            ``head_layers`` means FedPer, ``lambda_ditto`` Ditto, ``proximal_mu`` FedProx, none FedAvg.
+            ``head_epochs`` means FedRep, ``head_layers`` FedPer, ``lambda_ditto`` Ditto,
+            ``proximal_mu`` FedProx, none FedAvg.
 
     Raises:
         ConfigurationError: The round asks for a strategy that is not known here, or an
@@ -72,6 +76,8 @@ def _chosen_by(config: RoundConfig) -> FederatedStrategy:
                 "Update edgeml-lightning, or choose a strategy yourself"
             )
         return _BY_NAME[config.strategy]()
+    if config.head_epochs is not None:
+        return FedRep()
     if config.head_layers:
         return FedPer()
     if config.lambda_ditto is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.schemas import RoundConfig
+from edgeml_lightning.exchange import model_state
 from edgeml_lightning.partition import BufferPolicy, Partition, partition
 
 __all__ = ["FederatedStrategy"]
@@ -19,14 +20,29 @@ __all__ = ["FederatedStrategy"]
 
 @dataclass(frozen=True)
 class FederatedStrategy:
-    """Answers three questions: what is shared, what is added to the gradient, what the device keeps.
+    """Answers four questions: what is shared, what trains when, what is added to the gradient, what is kept.
 
-    A strategy is an immutable description; it holds no state of a round. Subclass it as a frozen dataclass,
-    override what differs from federated averaging, and hand an instance to ``FederatedCallback``.
+    A strategy is an immutable description; it holds no state of a round. To write one, subclass it as a
+    frozen dataclass, override what differs from federated averaging, and hand an instance to
+    ``FederatedCallback``. What a subclass may override:
+
+    ===========================  ========================================================================
+    ``name``, ``round_fields``   what rounds call it, and which of its arguments they may fill
+    ``private_layers``           which layers stay on the device, with their buffers and optimizer state
+    ``resting``, ``min_epochs``  which parameters rest in which epoch of a round
+    ``changes_gradient``,        what is added to the gradient of the shared model; both, or neither
+    ``add_to_gradient_``
+    ``keeps_model``,             whether a second, personal model trains beside the shared one, and what is
+    ``add_to_personal_           added to its gradient
+    gradient_``
+    ``__post_init__``            the check of its arguments; call ``super().__post_init__()``
+    ===========================  ========================================================================
 
     Args:
         buffers: What becomes of floating buffers such as BatchNorm's statistics: ``average``, ``local``
             (they stay on the device) or ``reset`` (every round starts from the global model's).
+        trainable_only: Only parameters that require gradients travel, such as LoRA adapters; the frozen part
+            of the model, and the buffers of frozen layers, stay as they are.
     """
 
     name: ClassVar[str] = ""
@@ -36,6 +52,7 @@ class FederatedStrategy:
     """Fields that a round's configuration may fill, under the same name, when the user left them open."""
 
     buffers: BufferPolicy = field(default="average", kw_only=True)
+    trainable_only: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.buffers not in {"average", "local", "reset"}:
@@ -48,13 +65,49 @@ class FederatedStrategy:
 
     # What is shared.
 
+    def private_layers(self, module: nn.Module) -> Sequence[str]:
+        """Return the paths of the modules, or of single arrays, that stay on the device; by default none."""
+        del module
+        return ()
+
     def split(self, module: nn.Module) -> Partition:
-        """Return which arrays of ``module`` are received, sent and kept; by default all are shared.
+        """Return which arrays of ``module`` are received, sent, kept and left alone.
 
         Raises:
             ConfigurationError: The strategy does not fit the module.
         """
-        return partition(module, buffers=self.buffers)
+        return partition(
+            module,
+            private_layers=self.private_layers(module),
+            buffers=self.buffers,
+            trainable_only=self.trainable_only,
+        )
+
+    def shared_state(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return what to register as the global model: the arrays of ``module`` that devices receive.
+
+        Raises:
+            ConfigurationError: The strategy does not fit the module.
+        """
+        state = model_state(module)
+        return {name: state[name] for name in self.split(module).received}
+
+    # What trains when.
+
+    @property
+    def min_epochs(self) -> int:
+        """The fewest epochs that a round must have."""
+        return 1
+
+    def resting(self, split: Partition, *, epoch: int) -> frozenset[str]:
+        """Return the parameters that rest in one epoch of a round: their optimizer leaves them as they are.
+
+        Args:
+            split: The arrays of the module.
+            epoch: Counts from 0 in every round.
+        """
+        del split, epoch
+        return frozenset()
 
     # What is added to the gradient.
 

@@ -32,7 +32,10 @@ class Federation:
         self.clients: list[FederatedClient] = []
 
     def register_model(self, module: nn.Module, *, name: str = "digits") -> None:
-        self.server.register_model(org_id=self.org_id, name=name, state=model_state(module))
+        self.register_model_state(model_state(module), name=name)
+
+    def register_model_state(self, state: dict[str, Tensor], *, name: str = "digits") -> None:
+        self.server.register_model(org_id=self.org_id, name=name, state=state)
 
     def enrol(self, device: str, **arguments: Any) -> FederatedClient:
         """Return a connected client; the device is known to the control plane."""

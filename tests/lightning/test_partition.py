@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.partition import partition
-from edgeml_lightning.strategies import FedPer
+from edgeml_lightning.strategies import FedAvg, FedBN, FedPer
 
 
 class Net(nn.Module):
@@ -102,3 +102,82 @@ def test_compiled_layers_go_by_their_own_names() -> None:
 
     assert partition(model, private_layers=["head"]).sent == ("body.bias", "body.weight")
     assert partition(model, private_layers=["body"]).kept == ("body.bias", "body.weight")
+
+
+class Normalized(nn.Module):
+    """One layer of each of torch's normalizations, and one that only looks like it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.Linear(4, 4)
+        self.batch = torch.compile(nn.BatchNorm2d(4), backend="eager")
+        self.instance = nn.InstanceNorm1d(4, affine=True)
+        self.bare = nn.InstanceNorm1d(4)
+        self.layer = nn.LayerNorm(4)
+        self.group = nn.GroupNorm(2, 4)
+        self.root = nn.RMSNorm(4)
+
+
+def test_normalization_is_found_by_its_type() -> None:
+    """A layer's name says nothing, and one without arrays has nothing to keep."""
+    assert set(FedBN().private_layers(Normalized())) == {"batch", "instance", "layer", "group", "root"}
+    assert FedBN().split(Normalized()).sent == ("bn.bias", "bn.weight")
+
+
+def test_normalization_can_be_narrowed_to_the_papers() -> None:
+    split = FedBN(layer_types=(nn.BatchNorm2d,)).split(Normalized())
+
+    assert {name.partition(".")[0] for name in split.kept} == {"batch"}
+
+
+def test_a_model_without_normalization_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"Linear has no layer with arrays.*LayerNorm.*FedAvg\(\)"):
+        FedBN().split(nn.Linear(4, 2))
+
+
+class Adapted(nn.Module):
+    """A frozen stem and a trained head, each with normalization without parameters of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False))
+        self.stem.requires_grad_(requires_grad=False)
+        self.head = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2, affine=False))
+        self.stem.register_buffer("scale", torch.ones(4))
+
+
+def test_only_trainable_parameters_and_the_buffers_of_their_layers_travel() -> None:
+    """Running statistics of the frozen stem change with every batch, and so are kept; its scale does not."""
+    split = partition(Adapted(), trainable_only=True)
+
+    assert split.sent == ("head.0.bias", "head.0.weight", "head.1.running_mean", "head.1.running_var")
+    assert set(split.received) - set(split.sent) == {"head.1.num_batches_tracked"}
+    assert split.kept == ("stem.1.num_batches_tracked", "stem.1.running_mean", "stem.1.running_var")
+    assert split.fixed == ("stem.0.bias", "stem.0.weight", "stem.scale")
+
+
+def test_what_is_private_is_kept_even_if_it_is_frozen() -> None:
+    split = FedPer(["stem"], trainable_only=True).split(Adapted())
+
+    assert split.fixed == ()
+    assert "stem.0.weight" in split.kept
+
+
+def test_every_buffer_may_stay_while_adapters_travel() -> None:
+    split = FedAvg(buffers="local", trainable_only=True).split(Adapted())
+
+    assert split.sent == split.received == ("head.0.bias", "head.0.weight")
+
+
+def test_a_model_that_is_frozen_as_a_whole_has_nothing_to_share() -> None:
+    with pytest.raises(ConfigurationError, match="let some of the rest require gradients"):
+        partition(Net().requires_grad_(requires_grad=False), trainable_only=True)
+
+
+def test_the_shared_state_is_what_the_global_model_holds() -> None:
+    module = Adapted()
+
+    shared = FedAvg(trainable_only=True).shared_state(module)
+
+    assert set(shared) == set(partition(module, trainable_only=True).received)
+    assert shared["head.0.weight"].data_ptr() == module.head[0].weight.data_ptr()

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
+from torch import nn
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.schemas import RoundConfig
-from edgeml_lightning.strategies import Ditto, FedAvg, FederatedStrategy, FedPer, FedProx, resolve_strategy
+from edgeml_lightning.strategies import (
+    Ditto,
+    FedAvg,
+    FedBN,
+    FederatedStrategy,
+    FedPer,
+    FedProx,
+    FedRep,
+    resolve_strategy,
+)
 
 
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
@@ -31,6 +41,22 @@ def test_a_head_is_a_list_of_paths() -> None:
         FedPer(head_layers="classifier")
 
 
+@pytest.mark.parametrize("head_epochs", [0, -1, 1.5, True])
+def test_a_head_trains_for_whole_epochs(head_epochs: Any) -> None:
+    with pytest.raises(ConfigurationError, match="head_epochs must be a whole number, at least 1"):
+        FedRep(["head"], head_epochs=head_epochs)
+
+
+@pytest.mark.parametrize("layer_types", [(), (3,), ("BatchNorm2d",), (dict,)])
+def test_normalization_is_named_by_module_classes(layer_types: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"module classes such as \(nn.BatchNorm2d,\)"):
+        FedBN(layer_types=layer_types)
+
+
+def test_one_class_of_normalization_needs_no_tuple() -> None:
+    assert FedBN(layer_types=nn.LayerNorm) == FedBN(layer_types=[nn.LayerNorm])  # type: ignore[arg-type]
+
+
 def test_a_strategy_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         Ditto(0.1).lambda_ditto = 0.2  # type: ignore[misc]
@@ -43,6 +69,9 @@ def test_a_strategy_cannot_be_changed() -> None:
         (RoundConfig(proximal_mu=0.1), FedProx(0.1)),
         (RoundConfig(lambda_ditto=0.2), Ditto(0.2)),
         (RoundConfig(head_layers=("head",)), FedPer(["head"])),
+        (RoundConfig(head_layers=("head",), head_epochs=2), FedRep(["head"], head_epochs=2)),
+        (RoundConfig(strategy="fedrep", head_layers=("head",), head_epochs=1), FedRep(["head"], 1)),
+        (RoundConfig(strategy="fedbn"), FedBN()),
         (RoundConfig(strategy="ditto", lambda_ditto=0.0, proximal_mu=1.0), Ditto(0.0)),
         (RoundConfig(strategy="fedavg", lambda_ditto=0.3), FedAvg()),
     ],
@@ -75,14 +104,14 @@ def test_agreement_is_no_conflict() -> None:
     assert resolved.conflicts == ()
 
 
-@pytest.mark.parametrize("strategy", [FedProx(), Ditto(), FedPer()])
+@pytest.mark.parametrize("strategy", [FedProx(), Ditto(), FedPer(), FedRep()])
 def test_an_argument_must_be_given_by_someone(strategy: FederatedStrategy) -> None:
     with pytest.raises(ConfigurationError, match=strategy.round_fields[0]):
         resolve_strategy(strategy, RoundConfig())
 
 
 def test_an_unknown_strategy_of_a_round_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="'krum'; known are fedavg, fedprox, ditto, fedper"):
+    with pytest.raises(ConfigurationError, match=r"'krum'; known are fedavg, .*, fedrep, fedbn"):
         resolve_strategy(None, RoundConfig(strategy="krum"))
 
 
