@@ -50,6 +50,7 @@ class Settings(BaseSettings):
         max_json_bytes: The largest JSON body, except for ``weights_data``.
         max_torch_bytes: The largest torch-saved file that is converted; it is held in memory.
         max_weights_json_bytes: The largest JSON body with base64 ``weights_data``; it is held in memory.
+        body_silence_s: For how long a sender may send nothing in the middle of a body, in seconds.
     """
 
     model_config = SettingsConfigDict(env_prefix="EDGEML_SERVER_", frozen=True, extra="ignore")
@@ -71,3 +72,4 @@ class Settings(BaseSettings):
     max_json_bytes: int = Field(default=_MIB, ge=1024)
     max_torch_bytes: int = Field(default=1024 * _MIB, ge=1024)
     max_weights_json_bytes: int = Field(default=512 * _MIB, ge=1024)
+    body_silence_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)

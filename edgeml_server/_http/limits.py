@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from edgeml_server._http.problems import problem_response
+from edgeml_server._http.silence import SilentSenderError, impatient
 from edgeml_server.errors import BodyTooLargeError
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def limit_of(path: str, settings: Settings) -> int:
 
 
 class BodyLimitMiddleware:
-    """Refuse a body that announces or reaches too many bytes."""
+    """Refuse a body that announces or reaches too many bytes, or that stops coming."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self._app = app
@@ -48,6 +50,7 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        receive = impatient(receive, self._settings.body_silence_s)
         limit = limit_of(scope["path"], self._settings)
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
@@ -78,11 +81,12 @@ def _counted(receive: Receive, limit: int) -> Receive:
 async def drain_body(receive: Receive) -> None:
     """Read on for a while, so that a sender that is still sending gets to read the refusal."""
     num_bytes = 0
-    while num_bytes < _MAX_DRAINED_BYTES:
-        message = await receive()
-        num_bytes += len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return
+    with suppress(SilentSenderError):  # it is not sending any more
+        while num_bytes < _MAX_DRAINED_BYTES:
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                return
 
 
 def _too_large(limit: int) -> BodyTooLargeError:

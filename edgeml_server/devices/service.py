@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgeml_client.schemas import Device, DeviceRegistration
 from edgeml_server.auth.rules import check_org
 from edgeml_server.devices.repository import DeviceRepository
+from edgeml_server.devices.rules import check_facts
 from edgeml_server.errors import AbsentError
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def register(
 
     Raises:
         AbsentError: The body names another organization than the token's.
+        InvalidContentError: It says too much about the device.
     """
+    check_facts(registration)
     check_org(principal.org_id, registration.org_id)
     identifier = principal.device_identifier or registration.device_identifier
     devices = DeviceRepository(work.session, principal.org_id)

@@ -54,6 +54,30 @@ def test_one_token_is_one_device_whatever_identifier_it_reports(
     assert operator.get("/devices").json()["total"] == 1
 
 
+@pytest.mark.parametrize(
+    ("field", "at_the_limit"),
+    [
+        ("metadata", {"a": "x" * (16 * 1024 - len('{"a": ""}'))}),
+        ("capabilities", {"a": "é" * ((16 * 1024 - len('{"a": "x"}')) // 2) + "x"}),
+        ("feature_schema", ["x" * (64 * 1024 - len('[""]'))]),
+    ],
+)
+def test_what_a_device_says_of_itself_is_bounded(
+    enrol: Callable[..., httpx.Client], org: str, field: str, at_the_limit: object
+) -> None:
+    """16 KiB as JSON, in UTF-8; 64 KiB for the names of features. One byte more is refused, and not kept."""
+    device = enrol("mri-3")
+    longer = json.loads(json.dumps(at_the_limit).replace("x", "xx", 1))
+
+    kept = device.post("/devices/register", json=registration(org, **{field: at_the_limit}))
+    refused = device.post("/devices/register", json=registration(org, **{field: longer}))
+
+    assert kept.status_code == 201
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_content")
+    assert f"the {field} of a device may have" in refused.json()["detail"]
+    assert device.get(f"/devices/{kept.json()['id']}").json()[field] == at_the_limit
+
+
 def test_registering_for_another_organization_is_not_found(enrol: Callable[..., httpx.Client]) -> None:
     answer = enrol().post("/devices/register", json=registration("somebody-else"))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 import pytest
 
 from edgeml_server import EmbeddedServer, Settings
@@ -80,12 +81,13 @@ def test_a_file_that_is_too_large_is_refused_and_not_kept(
     assert list(Path(urlsplit(server.plane.settings.blob_url).path, "incoming").iterdir()) == []
 
 
-def speak(server: EmbeddedServer, *lines: bytes, body: bytes = b"") -> bytes:
-    """Send a request as it is written here, end the sending side, and return all that is answered."""
+def speak(server: EmbeddedServer, *lines: bytes, body: bytes = b"", stall: bool = False) -> bytes:
+    """Send a request as it is written here, end or only stop sending, and return all that is answered."""
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
         connection.sendall(b"\r\n".join([*lines, b"", b""]) + body)
-        connection.shutdown(socket.SHUT_WR)
+        if not stall:
+            connection.shutdown(socket.SHUT_WR)
         received = bytearray()
         while chunk := connection.recv(65_536):
             received += chunk
@@ -99,6 +101,52 @@ def test_a_length_that_is_no_number_is_a_bad_request(server: EmbeddedServer, len
     )
 
     assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [(b"100", b"408"), (b"100000", b"413")],
+    ids=["within the limit", "too large, so that it is read only to be thrown away"],
+)
+def test_a_sender_that_falls_silent_is_answered_and_let_go(length: bytes, status: bytes) -> None:
+    """``speak`` returns only when the server has closed the connection: the client never does."""
+    with EmbeddedServer(settings=SETTINGS.model_copy(update={"body_silence_s": 0.05})) as server:
+        token = server.create_operator_token(org_id="clinic-a").encode()
+        answer = speak(
+            server,
+            b"POST /api/v1/models HTTP/1.1",
+            b"Host: x",
+            b"Authorization: Bearer " + token,
+            b"Content-Type: application/json",
+            b"Content-Length: " + length,
+            body=b'{"name": ',
+            stall=True,
+        )
+
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert b'"code":"' + {b"408": b"request_timeout", b"413": b"payload_too_large"}[status] in answer
+
+
+def test_a_file_that_stops_coming_is_refused_and_not_kept() -> None:
+    with EmbeddedServer(settings=SETTINGS.model_copy(update={"body_silence_s": 0.05})) as server:
+        token = server.create_operator_token(org_id="clinic-a")
+        server.register_model(org_id="clinic-a", name="digits", state={"w": np.zeros(1)})
+        model = httpx.get(f"{server.api_base}/models", headers={"Authorization": f"Bearer {token}"}).json()
+
+        answer = speak(
+            server,
+            f"POST /api/v1/models/{model['models'][0]['id']}/versions/upload HTTP/1.1".encode(),
+            b"Host: x",
+            b"Authorization: Bearer " + token.encode(),
+            b"Content-Type: multipart/form-data; boundary=b",
+            b"Content-Length: 50000",
+            body=b'--b\r\nContent-Disposition: form-data; name="file"; filename="m.onnx"\r\n\r\nabc',
+            stall=True,
+        )
+        kept = list(Path(urlsplit(server.plane.settings.blob_url).path, "incoming").iterdir())
+
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert kept == []
 
 
 def test_a_sender_that_goes_away_leaves_nothing_and_the_server_answers_on(
