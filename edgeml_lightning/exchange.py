@@ -13,7 +13,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torchmetrics import Metric
 
 from edgeml_client.errors import ModelMismatchError
-from edgeml_lightning.naming import is_under, modules_by_path
+from edgeml_client.updates.array_names import is_under
+from edgeml_lightning.naming import modules_by_path
 
 __all__ = ["check_matches", "clone_arrays", "load_global_", "model_state"]
 

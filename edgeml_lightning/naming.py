@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import cast
 
 from torch import nn
 
-__all__ = ["canonical_name", "is_under", "modules_by_path", "parameter_names"]
+__all__ = ["canonical_name", "modules_by_path", "parameter_names"]
 
 _WRAPPERS = frozenset({"_orig_mod"})
 """Path segments that wrappers insert: ``torch.compile`` puts the module it compiled under ``_orig_mod``."""
@@ -21,16 +21,6 @@ def canonical_name(name: str) -> str:
         'body.0.weight'
     """
     return ".".join(segment for segment in name.split(".") if segment not in _WRAPPERS)
-
-
-def is_under(name: str, layers: Iterable[str]) -> bool:
-    """Return whether ``name`` is one of ``layers`` or lies below one, by whole path segments.
-
-    Example:
-        >>> is_under("bn1.weight", ["bn1"]), is_under("bn10.weight", ["bn1"])
-        (True, False)
-    """
-    return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
 
 
 def modules_by_path(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.rounds.local_training import LocalTrainFn, copy_state, run_local_training
+from edgeml_client.updates.array_names import is_under
 from edgeml_client.updates.arrays import State
 from edgeml_client.updates.delta import compute_state_dict_delta
 
@@ -20,7 +21,8 @@ def private_names(names: Iterable[str], head_layers: Sequence[str]) -> tuple[str
     ``bn1.weight`` but not ``bn10.weight``.
 
     Raises:
-        ConfigurationError: A layer takes no array; the message lists the module paths there are.
+        ConfigurationError: A layer takes no array (the message lists the module paths there are), or the
+            layers take them all.
 
     Example:
         >>> private_names(["bn1.weight", "bn10.weight", "head.0.bias"], ["bn1", "head.0.bias"])
@@ -30,11 +32,14 @@ def private_names(names: Iterable[str], head_layers: Sequence[str]) -> tuple[str
         raise ConfigurationError(f"head_layers is a list of module paths, such as [{head_layers!r}]")
     known = sorted(names)
     for layer in head_layers:
-        if not any(_belongs(name, layer) for name in known):
+        if not any(is_under(name, [layer]) for name in known):
             raise ConfigurationError(
                 f"head layer {layer!r} matches nothing; the module paths are: {', '.join(_paths(known))}"
             )
-    return tuple(name for name in known if any(_belongs(name, layer) for layer in head_layers))
+    private = tuple(name for name in known if is_under(name, head_layers))
+    if private and len(private) == len(known):
+        raise ConfigurationError("head_layers takes the whole model; name only its head")
+    return private
 
 
 def train_fedper(
@@ -56,16 +61,10 @@ def train_fedper(
         NonFiniteError: Training diverged.
     """
     head = frozenset(private_names(model, head_layers))
-    if head.issuperset(model):
-        raise ConfigurationError("head_layers takes the whole model; name only its head")
     trained = run_local_training(local_train_fn, copy_state(model))
     delta = compute_state_dict_delta(model, trained.state)
     body = {name: change for name, change in delta.items() if name not in head}
     return body, trained.sample_count, trained.metrics
-
-
-def _belongs(name: str, layer: str) -> bool:
-    return name == layer or name.startswith(layer + ".")
 
 
 def _paths(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from edgeml_lightning.naming import is_under
+from edgeml_client.updates.array_names import is_under
 from edgeml_lightning.randomness import borrowed_randomness, capture_randomness
 from edgeml_lightning.strategies.strategy import check_strength
 

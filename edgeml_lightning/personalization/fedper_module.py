@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import lightning as L
 from torch import nn
 
-from edgeml_lightning.naming import canonical_name, is_under
+from edgeml_client.updates.array_names import is_under
+from edgeml_lightning.naming import canonical_name
 
 __all__ = ["FedPerModule"]
 

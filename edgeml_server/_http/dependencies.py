@@ -1,12 +1,14 @@
 """What an endpoint may ask for in its signature.
 
 ``plane: Plane`` is the control plane, ``caller: Caller`` whoever holds the token; ``DeviceCaller``,
-``ModelOperator``, ``RoundOperator`` and ``TokenOperator`` are callers with the scope named.
+``ModelOperator``, ``RoundOperator`` and ``TokenOperator`` are callers with the scope named. Calls that
+take long ask again who is calling with ``still: StillTheCaller``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -22,6 +24,7 @@ __all__ = [
     "ModelOperator",
     "Plane",
     "RoundOperator",
+    "StillTheCaller",
     "TokenOperator",
     "current_principal",
 ]
@@ -48,6 +51,13 @@ def current_principal(request: Request, plane: Plane) -> Principal:
 
 
 Caller = Annotated[Principal, Depends(current_principal)]
+
+
+def _asking_again(request: Request, plane: Plane) -> Callable[[], Principal]:
+    return partial(current_principal, request, plane)
+
+
+StillTheCaller = Annotated[Callable[[], Principal], Depends(_asking_again)]
 
 
 def _holding(scope: str) -> Callable[[Principal], Principal]:

@@ -11,10 +11,11 @@ from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters import filters_of, resolve_filters
 from edgeml_client.filters.coded_ending import split_coded_ending
 from edgeml_client.schemas import RoundConfig
+from edgeml_client.updates.array_names import is_under
 from edgeml_client.updates.layout import Layout
 from edgeml_server.errors import InvalidContentError
 
-__all__ = ["CAPABILITIES", "announced_config", "checked_config", "is_head_array"]
+__all__ = ["CAPABILITIES", "announced_config", "checked_config"]
 
 CAPABILITIES: Final = ("models.safetensors", "rounds.wait", "updates.binary", "updates.coded")
 """What a round's devices may use beyond the legacy calls."""
@@ -31,7 +32,7 @@ def checked_config(config: RoundConfig, layout: Layout) -> RoundConfig:
 
     Raises:
         InvalidContentError: A key or a filter is unknown, filters stand in a wrong order, a head layer
-            matches no array, or secure aggregation is asked for.
+            matches no array, nothing is left to share, or secure aggregation is asked for.
     """
     if unknown := sorted(config.model_extra or {}):
         known = ", ".join(name for name in RoundConfig.model_fields if name not in _SET_BY_THE_SERVER)
@@ -41,12 +42,7 @@ def checked_config(config: RoundConfig, layout: Layout) -> RoundConfig:
             "config.secure_aggregation is true, but this control plane runs no secure aggregation yet; "
             "leave it out, or use another control plane: updates would be readable to the server"
         )
-    for head in config.head_layers or ():
-        if not any(is_head_array(spec.name, (head,)) for spec in layout):
-            raise InvalidContentError(
-                f"config.head_layers names {head!r}, but no array of the model lies there; the arrays are "
-                f"{', '.join(layout.names[:20])}"
-            )
+    _check_head(config.head_layers or (), layout)
     try:
         steps = resolve_filters(filters_of(config))
         split_coded_ending(steps)
@@ -71,14 +67,20 @@ def announced_config(config: RoundConfig, *, model_id: str, version: str) -> Rou
     )
 
 
-def is_head_array(name: str, head_layers: tuple[str, ...]) -> bool:
-    """Return whether an array belongs to one of the layers, by whole path segments.
-
-    Example:
-        >>> is_head_array("bn1.weight", ("bn1",)), is_head_array("bn10.weight", ("bn1",))
-        (True, False)
-    """
-    return any(name == head or name.startswith(f"{head}.") for head in head_layers)
+def _check_head(head_layers: tuple[str, ...], layout: Layout) -> None:
+    for head in head_layers:
+        if not any(is_under(spec.name, (head,)) for spec in layout):
+            raise InvalidContentError(
+                f"config.head_layers names {head!r}, but no array of the model lies there; the arrays are "
+                f"{', '.join(layout.names[:20])}"
+            )
+    kept = {spec.name for spec in layout if is_under(spec.name, head_layers)}
+    if not layout.floating.without(kept).size:
+        raise InvalidContentError(
+            "config.head_layers takes the whole model; name only its head"
+            if kept
+            else "the model holds no floating-point numbers, so there is nothing to aggregate"
+        )
 
 
 def _spelled_for_every_sdk(entry: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
 from edgeml_client.schemas import ModelVersion, RoundPhase, RoundStatus
-from edgeml_server._http.dependencies import Caller, Plane, RoundOperator
+from edgeml_server._http.dependencies import Caller, Plane, RoundOperator, StillTheCaller
 from edgeml_server._http.idempotency import IdempotentCall, once
 from edgeml_server._http.limits import drain_body
 from edgeml_server.auth.principal import Principal
@@ -47,6 +47,7 @@ WaitS = Annotated[float, Query(ge=0, le=3600, allow_inf_nan=False)]
 async def list_rounds(
     plane: Plane,
     caller: Caller,
+    still: StillTheCaller,
     *,
     device_id: str | None = None,
     status: str | None = None,
@@ -69,6 +70,7 @@ async def list_rounds(
         device_topic(device),
         _AssignmentLook(plane, caller.org_id, device),
         wait_s=wait_s,
+        check_caller=still,
     )
 
 
@@ -108,6 +110,8 @@ async def round_status(
     round_id: str,
     plane: Plane,
     caller: Caller,
+    still: StillTheCaller,
+    *,
     wait_s: WaitS = 0.0,
     until: Literal["ended"] = "ended",  # noqa: ARG001 - the one thing that can be waited for
 ) -> RoundStatus:
@@ -120,7 +124,8 @@ async def round_status(
         latest[:] = [status_of(record)]
         return record.phase in ENDED_PHASES
 
-    await wait_until(plane.announcements, round_topic(round_id), has_ended, wait_s=wait_s)
+    topic = round_topic(round_id)
+    await wait_until(plane.announcements, topic, has_ended, wait_s=wait_s, check_caller=still)
     return latest[0]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edgeml_client.errors import InvalidModelError, MissingExtraError, ModelMismatchError, NonFiniteError
 from edgeml_client.schemas import UpdateHeader
+from edgeml_client.updates.array_names import is_under
 from edgeml_client.updates.arrays import layout_of
 from edgeml_client.updates.delta import compute_state_dict_delta
 from edgeml_client.updates.layout import Layout
@@ -18,7 +19,6 @@ from edgeml_client.updates.torch_format import loads_state_dict
 from edgeml_client.updates.update_file import encode_update
 from edgeml_server.errors import InvalidContentError, UnsupportedFormatError
 from edgeml_server.rounds.acceptance import check_claims
-from edgeml_server.rounds.configs import is_head_array
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +82,7 @@ def to_update_file(
     private = tuple(
         spec.name
         for spec in base.layout.floating
-        if spec.name not in state and is_head_array(spec.name, head_layers)
+        if spec.name not in state and is_under(spec.name, head_layers)
     )
     try:
         _require_floating_arrays(base.layout, state, private)

@@ -45,6 +45,7 @@ def check_update(
         update = open_update(source, layout)
         header = update.header
         _check_addressee(header, record, device_id=device_id)
+        _check_shares_a_number(header, layout)
         check_claims(sample_count=header.sample_count, metrics=header.metrics)
         return CheckedUpdate(header, update.check_finite())
     except (InvalidUpdateError, ModelMismatchError) as exc:
@@ -64,6 +65,13 @@ def _check_addressee(header: UpdateHeader, record: RoundRecord, *, device_id: st
         raise WrongBaseError(
             f"the update was computed against version {header.base_version[:64]!r}, but this round starts "
             f"from {record.base_version!r}; download that version and train again"
+        )
+
+
+def _check_shares_a_number(header: UpdateHeader, layout: Layout) -> None:
+    if not layout.floating.without(frozenset(header.private)).size:
+        raise InvalidContentError(
+            "the update holds no number: every array is private or empty; share at least one that is not"
         )
 
 

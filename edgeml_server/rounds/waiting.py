@@ -21,7 +21,14 @@ _LOOK_AGAIN_S: Final = 5.0
 T = TypeVar("T")
 
 
-async def wait_until(announcements: Announcements, topic: str, look: Callable[[], T], *, wait_s: float) -> T:
+async def wait_until(
+    announcements: Announcements,
+    topic: str,
+    look: Callable[[], T],
+    *,
+    wait_s: float,
+    check_caller: Callable[[], object],
+) -> T:
     """Return what ``look`` returns, as soon as it is true, or at the end of the wait.
 
     Args:
@@ -29,6 +36,8 @@ async def wait_until(announcements: Announcements, topic: str, look: Callable[[]
         topic: The topic on which a change would be announced.
         look: Reads the database; it runs in a thread, once at least.
         wait_s: Seconds to wait at most; 0 looks once.
+        check_caller: Raises if whoever waits may do so no longer, because a token was revoked, say; called
+            every few seconds, in a thread.
     """
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, MAX_WAIT_S)
@@ -38,4 +47,5 @@ async def wait_until(announcements: Announcements, topic: str, look: Callable[[]
             left_s = ends_at - loop.time()
             if found or left_s <= 0 or announcements.is_closed:
                 return found
-            await listener.heard(timeout_s=min(left_s, _LOOK_AGAIN_S))
+            if not await listener.heard(timeout_s=min(left_s, _LOOK_AGAIN_S)):
+                await run_in_threadpool(check_caller)

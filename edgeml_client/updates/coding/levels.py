@@ -103,8 +103,8 @@ def dequantize(
     """Return ``level * scale`` for each level.
 
     Raises:
-        InvalidUpdateError: A scale is NaN, negative or too large, or is zero in a run that holds other
-            levels; or a level is the most negative integer, which no grid has.
+        InvalidUpdateError: A scale is NaN, negative (-0 is) or too large, or is zero in a run that holds
+            other levels; or a level is the most negative integer, which no grid has.
     """
     if levels.min() < -coding.largest_level:
         raise InvalidUpdateError(
@@ -112,8 +112,8 @@ def dequantize(
         )
     is_positive = (scales >= _SMALLEST_NORMAL) & (scales <= _highest_scale(coding))
     if not is_positive.all():
-        if not (is_positive | (scales == 0)).all():
-            raise InvalidUpdateError("a scale is NaN, negative, subnormal or too large")
+        if not (is_positive | ((scales == 0) & ~np.signbit(scales))).all():
+            raise InvalidUpdateError("a scale is NaN, negative (-0 is), subnormal or too large")
         starts = np.cumsum(runs) - runs
         if np.add.reduceat(np.abs(levels.astype(np.int32)), starts)[~is_positive].any():
             raise InvalidUpdateError("a scale is zero, but its values are not")

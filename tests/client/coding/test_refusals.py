@@ -133,6 +133,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "every position, with too few values": {"kind": 0, "index": b""},
     "scale NaN": {"scales": struct.pack("<f", np.nan)},
     "scale negative": {"scales": struct.pack("<f", -1.0)},
+    "scale of minus zero": {"scales": struct.pack("<f", -0.0), "values": b"\0\0"},
     "scale infinite": {"scales": struct.pack("<f", np.inf)},
     "scale so large that values overflow": {"scales": struct.pack("<f", 3e38)},
     "scale zero, values not": {"scales": struct.pack("<f", 0.0)},

@@ -177,6 +177,15 @@ def test_a_head_that_matches_nothing_stops_the_round_before_training(
         client.participate_in_round("r-1", lambda _: pytest.fail("trained"))
 
 
+def test_a_head_that_is_the_whole_model_stops_the_round_before_training(
+    plane: ScriptedPlane, client: FederatedClient
+) -> None:
+    plane.offer({"head_layers": ["head", "body"]})
+
+    with pytest.raises(ConfigurationError, match="head_layers takes the whole model"):
+        client.participate_in_round("r-1", lambda _: pytest.fail("trained"))
+
+
 def test_fedprox_hands_the_received_model_to_a_loop_that_takes_it(
     plane: ScriptedPlane, client: FederatedClient
 ) -> None:

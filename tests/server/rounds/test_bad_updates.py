@@ -205,6 +205,28 @@ def test_without_a_content_digest_the_file_itself_is_checked(server: EmbeddedSer
         assert answer.status_code == 201
 
 
+def test_an_update_of_arrays_without_a_number_is_refused(server: EmbeddedServer) -> None:
+    """A model may have an empty array; an update of that alone shares nothing, and counts for nothing."""
+    with fleet_on(server) as fleet:
+        (device,) = fleet.add_devices(1)
+        state = {"w": np.zeros(2, np.float32), "empty": np.zeros((0, 3), np.float32)}
+        server.register_model(org_id=fleet.org, name="with-empty", state=state)
+        server.create_round(org_id=fleet.org, model="with-empty")
+        (assignment,) = device.assignments()
+        shared = {"empty": state["empty"]}
+
+        refused = device.send(
+            assignment["round_id"], encode_update(device.header(assignment, private=["w"]), shared)
+        )
+        taken = device.send(
+            assignment["round_id"],
+            encode_update(device.header(assignment), shared | {"w": np.ones(2, np.float32)}),
+        )
+
+    assert (refused.status_code, taken.status_code) == (422, 201)
+    assert "the update holds no number" in refused.json()["detail"]
+
+
 def test_the_limit_of_the_whole_server_holds_before_that_of_the_model() -> None:
     with EmbeddedServer(settings=Settings(max_body_bytes=1024)) as server, fleet_on(server) as fleet:
         (device,) = fleet.add_devices(1)

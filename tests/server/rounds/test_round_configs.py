@@ -8,7 +8,7 @@ from edgeml_client.filters import resolve_filters
 from edgeml_client.schemas import RoundConfig
 from edgeml_client.updates.layout import ArraySpec, Layout
 from edgeml_server.errors import InvalidContentError
-from edgeml_server.rounds.configs import announced_config, checked_config, is_head_array
+from edgeml_server.rounds.configs import announced_config, checked_config
 
 LAYOUT = Layout.of([ArraySpec("bn10.weight", (2,), "F32"), ArraySpec("head.weight", (2,), "F32")])
 
@@ -47,12 +47,23 @@ def test_a_filter_is_kept_in_our_spelling_and_announced_in_both(
 
 
 def test_a_head_is_named_by_whole_path_segments() -> None:
-    checked_config(RoundConfig(head_layers=("head", "bn10.weight")), LAYOUT)
+    checked_config(RoundConfig(head_layers=("head",)), LAYOUT)
+    checked_config(RoundConfig(head_layers=("bn10.weight",)), LAYOUT)
 
     with pytest.raises(InvalidContentError, match="'bn1', but no array"):
         checked_config(RoundConfig(head_layers=("bn1",)), LAYOUT)
-    assert is_head_array("bn10.weight", ("bn10",))
-    assert not is_head_array("bn10.weight", ("bn1",))
+
+
+@pytest.mark.parametrize("head_layers", [("bn10", "head"), ("bn10.weight", "head.weight")])
+def test_a_head_that_leaves_nothing_to_share_is_refused(head_layers: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidContentError, match="head_layers takes the whole model"):
+        checked_config(RoundConfig(head_layers=head_layers), LAYOUT)
+
+
+@pytest.mark.parametrize("spec", [ArraySpec("steps", (), "I64"), ArraySpec("w", (0, 3), "F32")])
+def test_a_model_without_numbers_to_average_gets_no_round(spec: ArraySpec) -> None:
+    with pytest.raises(InvalidContentError, match="no floating-point numbers"):
+        checked_config(RoundConfig(), Layout.of([spec]))
 
 
 def test_what_the_server_sets_is_not_taken_from_the_operator() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from edgeml_server import EmbeddedServer
 from edgeml_server.errors import AbsentError, ContradictionError, InvalidContentError
+from edgeml_server.rounds import waiting as waiting_in_an_endpoint
 from tests.server.rounds.fleet import Fleet, fleet_on
 
 
@@ -144,6 +146,37 @@ def test_whoever_waits_for_the_end_of_a_round_is_answered_with_its_result(fleet:
     waiting.join()
 
     assert (answers[0]["state"], answers[0]["new_version"]) == ("completed", "2")
+
+
+@pytest.mark.parametrize("waits_for", ["an assignment", "the end of a round"])
+def test_who_waits_is_turned_away_when_its_tokens_are_revoked(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, waits_for: str
+) -> None:
+    """Looked at every 5 s, here 20 ms; without that, the answer would come after 30 s, as 200."""
+    monkeypatch.setattr(waiting_in_an_endpoint, "_LOOK_AGAIN_S", 0.02)
+    waiting_one, other = fleet.add_devices(2)
+    round_id = fleet.open_round(min_updates=2)
+    waiting_one.answer()
+    path, params, topic = {
+        "an assignment": ("/training/rounds", {}, f"device:{waiting_one.id}"),
+        "the end of a round": (
+            f"/training/rounds/{round_id}/status",
+            {"until": "ended"},
+            f"round:{round_id}",
+        ),
+    }[waits_for]
+    answers: list[httpx.Response] = []
+    ask = partial(waiting_one.http.get, path, params={"wait_s": 30, **params})
+    waiting = threading.Thread(target=lambda: answers.append(ask()))
+    waiting.start()
+    _wait_for_listener(fleet.server, topic)
+
+    waiting_one.revoke()
+    waiting.join()
+
+    assert answers[0].status_code == 401
+    assert "revoked" in answers[0].json()["detail"]
+    assert len(other.assignments()) == 1
 
 
 def test_a_closing_server_answers_those_who_wait() -> None:
