@@ -11,8 +11,9 @@ from torch.nn.modules.batchnorm import _NormBase as BatchOrInstanceNorm  # pyrig
 from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
+from edgeml_client.updates.array_names import is_under
 from edgeml_lightning.exchange import model_state
-from edgeml_lightning.naming import is_under, modules_by_path
+from edgeml_lightning.naming import modules_by_path
 from edgeml_lightning.strategies.strategy import FederatedStrategy
 
 __all__ = ["NORMALIZATION_LAYERS", "FedBN"]
