@@ -23,10 +23,20 @@ if TYPE_CHECKING:
     from edgeml_lightning.federation_history import FederationHistory
     from edgeml_lightning.history import History
     from edgeml_lightning.personalization import DittoModule, FedPerModule, PersonalStore
-    from edgeml_lightning.strategies import Ditto, FedAvg, FedBN, FederatedStrategy, FedPer, FedProx, FedRep
+    from edgeml_lightning.strategies import (
+        APFL,
+        Ditto,
+        FedAvg,
+        FedBN,
+        FederatedStrategy,
+        FedPer,
+        FedProx,
+        FedRep,
+    )
     from edgeml_lightning.trainer import FederatedTrainer
 
 __all__ = [
+    "APFL",
     "Ditto",
     "DittoModule",
     "FedAvg",
@@ -47,6 +57,7 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "APFL": "strategies",
     "Ditto": "strategies",
     "DittoModule": "personalization",
     "FedAvg": "strategies",

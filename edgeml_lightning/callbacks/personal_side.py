@@ -49,7 +49,7 @@ class PersonalSide:
         arrays = {name: state[name] for name in running.split.kept}
         if running.strategy.keeps_model:
             arrays |= _prefixed(_without(state, running.split.fixed))
-        return arrays
+        return arrays | running.own
 
     def begin(
         self,
@@ -68,14 +68,20 @@ class PersonalSide:
             recalled: What was kept before, if anything.
         """
         self._fit = (trainer, module, running)
+        if recalled is not None:
+            running.own.update({name: recalled.arrays[name].clone() for name in running.own})
         if running.strategy.keeps_model:
-            check_second_model(trainer, module)
+            check_second_model(trainer, module, strategy=running.strategy)
             self.training = PersonalTraining(
-                trainer, module, strategy=running.strategy, anchors=running.reference
+                trainer,
+                module,
+                strategy=running.strategy,
+                anchors=running.reference,
+                mixing=running.strategy.mixing(running.own),
             )
         if recalled is None:
             return
-        second, kept = _divided(recalled.arrays)
+        second, kept = _divided(_without(recalled.arrays, running.own))
         second_tensors, kept_tensors = _divided(recalled.optimizer.tensors)
         second_numbers, kept_numbers = _divided(recalled.optimizer.numbers)
         load_global_(module, kept)
@@ -125,6 +131,7 @@ def _gathered(
             {**optimizer.tensors, **_prefixed(second.tensors)},
             {**optimizer.numbers, **_prefixed(second.numbers)},
         )
+    arrays |= {name: tensor.clone() for name, tensor in running.own.items()}
     if not arrays:
         return None
     assignment = running.device_round.assignment

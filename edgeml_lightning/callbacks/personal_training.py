@@ -1,4 +1,4 @@
-"""Ditto on an untouched module: a personal copy trained beside it, on the same batches."""
+"""A personal copy of an untouched module, trained beside it on the same batches."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from edgeml_lightning.callbacks.accumulation import AccumulationWindow
 from edgeml_lightning.callbacks.anchoring import Anchoring
+from edgeml_lightning.callbacks.mixture import Mixture
 from edgeml_lightning.callbacks.personal_log import redirect_log, restore_log
 from edgeml_lightning.callbacks.requirements import check_optimizers
 from edgeml_lightning.callbacks.schedules import step_schedules
@@ -31,7 +32,7 @@ from edgeml_lightning.personalization.optimizer_state import (
     restore_optimizer_state_,
 )
 from edgeml_lightning.randomness import borrowed_randomness, capture_randomness
-from edgeml_lightning.strategies import FederatedStrategy
+from edgeml_lightning.strategies import FederatedStrategy, Mixing
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import LRSchedulerConfig
@@ -40,7 +41,7 @@ __all__ = ["PersonalTraining"]
 
 
 class PersonalTraining:
-    """The personal model of Ditto (Li et al., 2021, Algorithm 1) and what trains it.
+    """The personal model of Ditto (Li et al., 2021, Algorithm 1) or APFL, and what trains it.
 
     After every batch of the shared model the personal one trains on the same batch, from the same random
     numbers, with optimizers and schedules of its own from ``configure_optimizers``; it accumulates, clips and
@@ -52,6 +53,7 @@ class PersonalTraining:
         module: The shared model, with the received global model loaded.
         strategy: What is added to the personal gradient.
         anchors: The received global model, by canonical name.
+        mixing: How the personal model is mixed with the shared one, if it is.
 
     Attributes:
         module: The personal model.
@@ -69,6 +71,7 @@ class PersonalTraining:
         *,
         strategy: FederatedStrategy,
         anchors: Mapping[str, Tensor],
+        mixing: Mixing | None = None,
     ) -> None:
         self._trainer = trainer
         self._strategy = strategy
@@ -84,17 +87,24 @@ class PersonalTraining:
         self.module = _copy_of(module)
         self.module.trainer = trainer
         self._anchoring = Anchoring(self.module, anchors)
+        self._mixture = (
+            None if mixing is None else Mixture(self.module, module, alpha=mixing.alpha, rate=mixing.rate)
+        )
         redirect_log(self.module, to=module)
 
     def load_(self, arrays: Mapping[str, Tensor], optimizer: OptimizerState) -> None:
         """Go on from an earlier personal model."""
         load_global_(self.module, arrays)
+        if self._mixture is not None:
+            self._mixture.take_own_()
         self._restored = optimizer
 
     def arrays(self) -> dict[str, Tensor]:
-        """Return copies, on the CPU, of all arrays of the personal model."""
+        """Return copies, on the CPU, of all arrays of the personal model, its own ones where it is mixed."""
+        own = {} if self._mixture is None else self._mixture.own_arrays()
         return {
-            name: tensor.detach().to("cpu", copy=True) for name, tensor in model_state(self.module).items()
+            name: tensor.detach().to("cpu", copy=True)
+            for name, tensor in (model_state(self.module) | own).items()
         }
 
     def optimizer_state(self) -> OptimizerState:
@@ -123,6 +133,8 @@ class PersonalTraining:
         """Remember where the random streams stand before the shared model sees the batch."""
         self._randomness = capture_randomness()
         self.shared_zeroes = self.shared_steps = False
+        if self._mixture is not None:
+            self._mixture.mix_()
 
     def train_on(self, batch: object, batch_idx: int) -> None:
         """Do with the personal model what was just done with the shared one.
@@ -160,6 +172,8 @@ class PersonalTraining:
             return loss
 
         self.module.optimizer_step(self._trainer.current_epoch, batch_idx, optimizer, closure)
+        if self._mixture is not None:
+            self._mixture.after_step_()
         self._step_schedules("step", batch_idx + 1)
 
     @torch.enable_grad()
@@ -181,6 +195,8 @@ class PersonalTraining:
     def _pull(self, optimizer: Optimizer) -> None:
         factor = self._window.factor(self._trainer.accumulate_grad_batches)
         self._strategy.add_to_personal_gradient_(*self._anchoring.pairs(optimizer), factor=factor)
+        if self._mixture is not None:
+            self._mixture.before_step_(factor=factor)
 
     # Schedules.
 
@@ -240,8 +256,8 @@ def _copy_of(module: L.LightningModule) -> L.LightningModule:
         twin = copy.deepcopy(module)
     except (TypeError, RuntimeError, AttributeError) as exc:
         raise UnsupportedTrainingError(
-            f"Ditto needs a second copy of {type(module).__name__}, which cannot be copied ({exc}): keep "
-            "what cannot be copied out of the module, or write it as a DittoModule"
+            f"a personal model is a second copy of {type(module).__name__}, which cannot be copied ({exc}): "
+            "keep what cannot be copied out of the module, or write it as a DittoModule"
         ) from exc
     twin.zero_grad(set_to_none=True)
     return twin

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.errors import UnsupportedTrainingError
-from edgeml_lightning.strategies import FederatedStrategy
+from edgeml_lightning.strategies import Ditto, FederatedStrategy
 
 __all__ = ["check_epochs", "check_optimizers", "check_second_model", "check_trainer", "require_lightning"]
 
@@ -82,22 +82,27 @@ def check_epochs(strategy: FederatedStrategy, trainer: L.Trainer, *, first_epoch
         )
 
 
-def check_second_model(trainer: L.Trainer, module: L.LightningModule) -> None:
+def check_second_model(trainer: L.Trainer, module: L.LightningModule, *, strategy: FederatedStrategy) -> None:
     """Check that a second, personal copy of an untouched module can be trained beside it.
 
     Raises:
         UnsupportedTrainingError: It cannot be done exactly.
     """
-    way_out = "write the module as a DittoModule instead"
+    name = type(strategy).__name__
+    way_out = (
+        "write the module as a DittoModule instead"
+        if isinstance(strategy, Ditto)
+        else f"use a strategy without a second model instead of {name}"
+    )
     if not module.automatic_optimization:
         raise UnsupportedTrainingError(
-            "Ditto cannot train a personal copy of a module with manual optimization, because the "
-            f"optimization is part of its training_step: {way_out}, with automatic optimization"
+            f"{name} cannot train a personal copy of a module with manual optimization, because the "
+            f"optimization is part of its training_step: set automatic_optimization=True, or {way_out}"
         )
     if trainer.scaler is not None:
         raise UnsupportedTrainingError(
-            f"precision {trainer.precision!r} uses one gradient scaler, whose scale the two models of Ditto "
-            f"would share: use precision='bf16-mixed' or '32-true', or {way_out}"
+            f"precision {trainer.precision!r} uses one gradient scaler, whose scale the two models of "
+            f"{name} would share: use precision='bf16-mixed' or '32-true', or {way_out}"
         )
     if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
         raise UnsupportedTrainingError(

@@ -39,6 +39,7 @@ class RunningRound:
         first_epoch: Its ``current_epoch`` then; ``None`` before.
         sample_count: Training samples on this device.
         received_metrics: What the received global model scored in validation.
+        own: What the device keeps beside arrays of the module; changed in place while it trains.
     """
 
     device_round: DeviceRound
@@ -51,6 +52,7 @@ class RunningRound:
     first_epoch: int | None = None
     sample_count: int = 0
     received_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    own: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     _shared: Anchoring = field(init=False)
     _pulled: Anchoring = field(init=False)
     _names: Mapping[nn.Parameter, str] = field(init=False)
@@ -143,6 +145,7 @@ def receive(
         split=split,
         reference=reference,
         started_s=started_s,
+        own=strategy.own_arrays(module),
     )
     running.anchor(module)
     return running

@@ -1,5 +1,6 @@
 """Pure tensor functions under the callbacks."""
 
+from edgeml_lightning.functional.mixing import alpha_gradient, mix_
 from edgeml_lightning.functional.proximal import add_proximal_gradient_, proximal_penalty
 
-__all__ = ["add_proximal_gradient_", "proximal_penalty"]
+__all__ = ["add_proximal_gradient_", "alpha_gradient", "mix_", "proximal_penalty"]

@@ -1,5 +1,6 @@
 """Strategies: what a round does to training on the device."""
 
+from edgeml_lightning.strategies.apfl import APFL
 from edgeml_lightning.strategies.ditto import Ditto
 from edgeml_lightning.strategies.fedavg import FedAvg
 from edgeml_lightning.strategies.fedbn import FedBN
@@ -7,9 +8,10 @@ from edgeml_lightning.strategies.fedper import FedPer
 from edgeml_lightning.strategies.fedprox import FedProx
 from edgeml_lightning.strategies.fedrep import FedRep
 from edgeml_lightning.strategies.resolve import ResolvedStrategy, resolve_strategy
-from edgeml_lightning.strategies.strategy import FederatedStrategy
+from edgeml_lightning.strategies.strategy import FederatedStrategy, Mixing
 
 __all__ = [
+    "APFL",
     "Ditto",
     "FedAvg",
     "FedBN",
@@ -17,6 +19,7 @@ __all__ = [
     "FedProx",
     "FedRep",
     "FederatedStrategy",
+    "Mixing",
     "ResolvedStrategy",
     "resolve_strategy",
 ]

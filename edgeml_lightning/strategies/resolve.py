@@ -8,6 +8,7 @@ from typing import Final
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.schemas import RoundConfig
+from edgeml_lightning.strategies.apfl import APFL
 from edgeml_lightning.strategies.ditto import Ditto
 from edgeml_lightning.strategies.fedavg import FedAvg
 from edgeml_lightning.strategies.fedbn import FedBN
@@ -18,8 +19,17 @@ from edgeml_lightning.strategies.strategy import FederatedStrategy
 
 __all__ = ["ResolvedStrategy", "resolve_strategy"]
 
-_KNOWN: Final = (FedAvg, FedProx, Ditto, FedPer, FedRep, FedBN)
+_KNOWN: Final = (FedAvg, FedProx, Ditto, FedPer, FedRep, FedBN, APFL)
 _BY_NAME: Final = MappingProxyType({kind.name: kind for kind in _KNOWN})
+
+_BY_FIELD: Final[tuple[tuple[str, type[FederatedStrategy]], ...]] = (
+    ("head_epochs", FedRep),
+    ("head_layers", FedPer),
+    ("lambda_ditto", Ditto),
+    ("mixing_alpha", APFL),
+    ("proximal_mu", FedProx),
+)
+"""The first of these that a round gives chooses the strategy of a round that names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,7 @@ def resolve_strategy(user: FederatedStrategy | None, round_config: RoundConfig) 
         user: The user's strategy; what it leaves open is taken from the round. ``None`` takes the round's.
         round_config: What the round asks for. Without ``strategy`` in it, its parameters choose:
             ``head_epochs`` means FedRep, ``head_layers`` FedPer, ``lambda_ditto`` Ditto,
-            ``proximal_mu`` FedProx, none FedAvg.
+            ``mixing_alpha`` APFL, ``proximal_mu`` FedProx, none FedAvg.
 
     Raises:
         ConfigurationError: The round asks for a strategy that is not known here, or an
@@ -76,12 +86,4 @@ def _chosen_by(config: RoundConfig) -> FederatedStrategy:
                 "Update edgeml-lightning, or choose a strategy yourself"
             )
         return _BY_NAME[config.strategy]()
-    if config.head_epochs is not None:
-        return FedRep()
-    if config.head_layers:
-        return FedPer()
-    if config.lambda_ditto is not None:
-        return Ditto()
-    if config.proximal_mu is not None:
-        return FedProx()
-    return FedAvg()
+    return next((kind() for name, kind in _BY_FIELD if getattr(config, name) not in {None, ()}), FedAvg())

@@ -15,7 +15,20 @@ from edgeml_client.schemas import RoundConfig
 from edgeml_lightning.exchange import model_state
 from edgeml_lightning.partition import BufferPolicy, Partition, partition
 
-__all__ = ["FederatedStrategy"]
+__all__ = ["FederatedStrategy", "Mixing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    r"""A personal model :math:`\alpha v + (1 - \alpha) w` of a device's own and the shared one.
+
+    Attributes:
+        alpha: A scalar in [0, 1]; changed in place if ``rate`` is positive.
+        rate: The step with which it follows the gradient of the loss; 0 leaves it as it is.
+    """
+
+    alpha: Tensor
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -32,9 +45,10 @@ class FederatedStrategy:
     ``resting``, ``min_epochs``  which parameters rest in which epoch of a round
     ``changes_gradient``,        what is added to the gradient of the shared model; both, or neither
     ``add_to_gradient_``
-    ``keeps_model``,             whether a second, personal model trains beside the shared one, and what is
-    ``add_to_personal_           added to its gradient
-    gradient_``
+    ``keeps_model``,             whether a second, personal model trains beside the shared one, what is added
+    ``add_to_personal_           to its gradient, and how it is mixed with the shared one
+    gradient_``, ``mixing``
+    ``own_arrays``               what else the device keeps from round to round
     ``__post_init__``            the check of its arguments; call ``super().__post_init__()``
     ===========================  ========================================================================
 
@@ -133,6 +147,23 @@ class FederatedStrategy:
     def keeps_model(self) -> bool:
         """Whether the device trains a second, personal model beside the shared one."""
         return False
+
+    def mixing(self, own: dict[str, Tensor]) -> Mixing | None:
+        """Return how the personal model is mixed with the shared one; ``None`` if it stands for itself.
+
+        Args:
+            own: What :meth:`own_arrays` named, as it is now.
+        """
+        del own
+
+    def own_arrays(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return what the device keeps beside arrays of the module, with what it starts from.
+
+        What changes these tensors in place changes what is kept for the next round. A name holds a slash,
+        so that no array of the module has it.
+        """
+        del module
+        return {}
 
     def add_to_personal_gradient_(
         self, parameters: Iterable[Tensor], anchors: Iterable[Tensor], *, factor: float

@@ -11,6 +11,7 @@ from torch import nn
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.schemas import RoundConfig
 from edgeml_lightning.strategies import (
+    APFL,
     Ditto,
     FedAvg,
     FedBN,
@@ -39,6 +40,17 @@ def test_a_head_is_a_list_of_paths() -> None:
     """A string is a sequence of letters, and would name ten layers."""
     with pytest.raises(ConfigurationError, match=r"\['classifier'\]"):
         FedPer(head_layers="classifier")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_a_mixture_has_a_share_between_none_and_all(value: float) -> None:
+    with pytest.raises(ConfigurationError, match="mixing_alpha must"):
+        APFL(value)
+
+
+def test_the_rate_of_a_mixture_is_not_negative() -> None:
+    with pytest.raises(ConfigurationError, match="alpha_rate"):
+        APFL(0.5, alpha_rate=-1.0)
 
 
 @pytest.mark.parametrize("head_epochs", [0, -1, 1.5, True])
@@ -72,6 +84,7 @@ def test_a_strategy_cannot_be_changed() -> None:
         (RoundConfig(head_layers=("head",), head_epochs=2), FedRep(["head"], head_epochs=2)),
         (RoundConfig(strategy="fedrep", head_layers=("head",), head_epochs=1), FedRep(["head"], 1)),
         (RoundConfig(strategy="fedbn"), FedBN()),
+        (RoundConfig(mixing_alpha=0.5), APFL(0.5)),
         (RoundConfig(strategy="ditto", lambda_ditto=0.0, proximal_mu=1.0), Ditto(0.0)),
         (RoundConfig(strategy="fedavg", lambda_ditto=0.3), FedAvg()),
     ],
@@ -104,14 +117,14 @@ def test_agreement_is_no_conflict() -> None:
     assert resolved.conflicts == ()
 
 
-@pytest.mark.parametrize("strategy", [FedProx(), Ditto(), FedPer(), FedRep()])
+@pytest.mark.parametrize("strategy", [FedProx(), Ditto(), FedPer(), FedRep(), APFL()])
 def test_an_argument_must_be_given_by_someone(strategy: FederatedStrategy) -> None:
     with pytest.raises(ConfigurationError, match=strategy.round_fields[0]):
         resolve_strategy(strategy, RoundConfig())
 
 
 def test_an_unknown_strategy_of_a_round_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"'krum'; known are fedavg, .*, fedrep, fedbn"):
+    with pytest.raises(ConfigurationError, match=r"'krum'; known are fedavg, .*, fedrep, fedbn, apfl"):
         resolve_strategy(None, RoundConfig(strategy="krum"))
 
 

@@ -1,0 +1,80 @@
+"""APFL's personal model: a mixture while it is used, the device's own model while its optimizer steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgeml_lightning.functional import alpha_gradient, mix_
+from edgeml_lightning.naming import canonical_name
+
+__all__ = ["Mixture"]
+
+
+class Mixture:
+    r"""Keeps a device's own :math:`v` beside a module that holds :math:`\alpha v + (1 - \alpha) w`.
+
+    Before each batch and after each step the module is mixed anew, from the shared model as it is then:
+    Deng et al., 2020, https://arxiv.org/abs/2003.13461, Algorithm 1. Parameters that require no gradient, and
+    buffers, are the personal module's alone.
+
+    Args:
+        personal: The module that is mixed; its parameters are :math:`v` at first.
+        shared: The module that it is a copy of, with :math:`w`.
+        alpha: :math:`\alpha`, a scalar; adapted in place if ``rate`` is positive.
+        rate: The step of :math:`\alpha` against its gradient; 0 leaves it as it is.
+    """
+
+    def __init__(self, personal: nn.Module, shared: nn.Module, *, alpha: Tensor, rate: float) -> None:
+        pairs = zip(personal.parameters(), shared.parameters(), strict=True)
+        trained = [(mine, theirs) for mine, theirs in pairs if mine.requires_grad]
+        self._mixed = [mine for mine, _ in trained]
+        self._shared = [theirs for _, theirs in trained]
+        self._own = [mine.detach().clone() for mine in self._mixed]
+        self._differences: list[Tensor] = []
+        self._personal = personal
+        self._alpha = alpha
+        self._rate = rate
+        self.mix_()
+
+    @torch.no_grad()
+    def mix_(self) -> None:
+        """Mix the module from the device's own parameters and the shared ones."""
+        mix_(self._mixed, self._own, self._shared, alpha=float(self._alpha))
+        if self._rate:
+            self._differences = [mine - theirs for mine, theirs in zip(self._own, self._shared, strict=True)]
+
+    def take_own_(self) -> None:
+        """Take the module's parameters, which were just loaded, as the device's own, and mix them."""
+        self._own = [mine.detach().clone() for mine in self._mixed]
+        self.mix_()
+
+    def own_arrays(self) -> dict[str, Tensor]:
+        """Return the device's own parameters by canonical name; tied ones under each of their names."""
+        own = {id(mixed): mine for mixed, mine in zip(self._mixed, self._own, strict=True)}
+        return {
+            canonical_name(name): own[id(parameter)]
+            for name, parameter in self._personal.named_parameters(remove_duplicate=False)
+            if id(parameter) in own
+        }
+
+    @torch.no_grad()
+    def before_step_(self, *, factor: float) -> None:
+        """Turn gradients at the mixture into those of the own parameters, for the optimizer to step on.
+
+        Args:
+            factor: How the loss behind the gradients was scaled.
+        """
+        grads = [mixed.grad for mixed in self._mixed]
+        alpha = float(self._alpha)
+        if self._rate and factor:
+            self._alpha.sub_(self._rate / factor * alpha_gradient(self._differences, grads)).clamp_(0, 1)
+        for mixed, mine, grad in zip(self._mixed, self._own, grads, strict=True):
+            if grad is not None:
+                grad.mul_(alpha)
+            mixed.copy_(mine)
+
+    @torch.no_grad()
+    def after_step_(self) -> None:
+        """Take what the optimizer made of the own parameters, and mix them."""
+        self.take_own_()
