@@ -29,8 +29,8 @@ class APFL(FederatedStrategy):
     Args:
         mixing_alpha: The paper's :math:`\alpha`, in [0, 1]; ``None`` takes the round's.
         alpha_rate: With a positive one, :math:`\eta`, the share is adapted in every step by
-            :math:`\alpha \leftarrow \alpha - \eta \langle v - w, \nabla f(\bar v) \rangle`, and held in [0, 1];
-            the paper takes the models' learning rate. It starts from ``mixing_alpha`` and stays on the device.
+            :math:`\alpha \leftarrow \alpha - \eta \langle v - w, \nabla f(\bar v) \rangle`, in [0, 1]; the
+            paper takes the models' learning rate. It starts from ``mixing_alpha``, and stays on the device.
 
     Raises:
         ConfigurationError: ``mixing_alpha`` lies outside of [0, 1], or ``alpha_rate`` is negative or not

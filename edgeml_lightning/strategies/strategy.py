@@ -155,6 +155,7 @@ class FederatedStrategy:
             own: What :meth:`own_arrays` named, as it is now.
         """
         del own
+        return None
 
     def own_arrays(self, module: nn.Module) -> dict[str, Tensor]:
         """Return what the device keeps beside arrays of the module, with what it starts from.
