@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from fastapi import APIRouter
 
+from edgeml_client.schemas import Capability
+
 if TYPE_CHECKING:
     from edgeml_server.plane import ControlPlane
     from edgeml_server.registry.records import VersionUse
@@ -40,6 +42,6 @@ class Domain:
 
     name: str
     routers: tuple[APIRouter, ...] = ()
-    capabilities: tuple[str, ...] = ()
+    capabilities: tuple[Capability, ...] = ()
     keepers: tuple[Callable[[ControlPlane], Keeper], ...] = ()
     version_uses: tuple[VersionUse, ...] = ()

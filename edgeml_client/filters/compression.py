@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -15,6 +14,7 @@ from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters, rename
 from edgeml_client.filters.vector_filter import VectorFilter
 from edgeml_client.updates.arrays import Float32Array
+from edgeml_client.updates.coding.selection import count_to_keep
 from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["QuantizationFilter", "SparsificationFilter", "quantize_", "sparsify_"]
@@ -65,12 +65,7 @@ class SparsificationFilter(VectorFilter):
 
     @override
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
-        sparsify_(vector.values, num_kept=num_kept(vector.values.size, self.top_k))
-
-
-def num_kept(size: int, fraction: float) -> int:
-    """Return ``ceil(fraction * size)``, computed so that 10 % of 30 is 3 and not 4."""
-    return min(size, math.ceil(round(fraction * size, 6)) or 1)
+        sparsify_(vector.values, num_kept=count_to_keep(vector.values.size, self.top_k))
 
 
 def sparsify_(values: Float32Array, *, num_kept: int) -> None:

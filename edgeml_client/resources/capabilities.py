@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Final
 
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client.errors import InvalidResponseError, RequestRefusedError, ServerFailedError
-from edgeml_client.schemas import Record
+from edgeml_client.schemas import Capability, Record
 
-__all__ = ["MODELS_SAFETENSORS", "ROUNDS_WAIT", "UPDATES_BINARY", "UPDATES_CODED", "Capabilities", "Health"]
+__all__ = ["Capabilities", "Health"]
 
 _LOG = logging.getLogger(__name__)
-
-MODELS_SAFETENSORS: Final = "models.safetensors"
-UPDATES_BINARY: Final = "updates.binary"
-UPDATES_CODED: Final = "updates.coded"
-ROUNDS_WAIT: Final = "rounds.wait"
 
 
 class Health(Record):
@@ -36,7 +30,7 @@ class Capabilities:
         self._lock = threading.Lock()
         self._known: frozenset[str] | None = None
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: Capability) -> bool:
         with self._lock:
             if self._known is None:
                 self._known = self._ask()

@@ -7,8 +7,8 @@ from typing import Final, Literal
 from edgeml_client._transport.http import Download, HttpTransport
 from edgeml_client._transport.paths import endpoint
 from edgeml_client.errors import InvalidResponseError
-from edgeml_client.resources.capabilities import MODELS_SAFETENSORS, Capabilities
-from edgeml_client.schemas import ModelPage, ModelVersion
+from edgeml_client.resources.capabilities import Capabilities
+from edgeml_client.schemas import Capability, ModelPage, ModelVersion
 from edgeml_client.updates.model_file import GlobalModel, encode_model
 from edgeml_client.updates.torch_format import loads_state_dict
 
@@ -67,7 +67,7 @@ class ModelDownloads:
             InvalidResponseError: What came is no model, or another one than ``base_digest`` says.
             MissingExtraError: The control plane only has the torch-saved form, and torch is not installed.
         """
-        if MODELS_SAFETENSORS not in self._capabilities:
+        if Capability.MODELS_SAFETENSORS not in self._capabilities:
             legacy = self._download(model_id, version, "pytorch")
             state = loads_state_dict(legacy.data, max_bytes=4 * len(legacy.data))
             return GlobalModel(encode_model(state), version=version), legacy.num_bytes

@@ -10,10 +10,10 @@ from typing import Any, Literal, cast
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client._transport.paths import endpoint
 from edgeml_client.errors import ConfigurationError, InvalidResponseError
-from edgeml_client.resources.capabilities import MODELS_SAFETENSORS, Capabilities
+from edgeml_client.resources.capabilities import Capabilities
 from edgeml_client.resources.model_downloads import MAX_MODEL_BYTES
 from edgeml_client.rounds.local_training import finite_metrics
-from edgeml_client.schemas import PersonalModel, PersonalUpload, Record
+from edgeml_client.schemas import Capability, PersonalModel, PersonalUpload, Record
 from edgeml_client.updates.arrays import ArrayKind, State
 from edgeml_client.updates.model_file import GlobalModel, encode_model
 from edgeml_client.updates.torch_format import dumps_state_dict, loads_state_dict
@@ -30,7 +30,7 @@ class PersonalModels:
 
     def get(self, device_id: str) -> PersonalModel:
         """Return what the control plane keeps for a device."""
-        params = {"format": "safetensors"} if MODELS_SAFETENSORS in self._capabilities else None
+        params = {"format": "safetensors"} if Capability.MODELS_SAFETENSORS in self._capabilities else None
         return self._transport.call(
             "GET", endpoint("/training/personalized/{}", device_id), PersonalModel, params=params
         )
@@ -41,7 +41,7 @@ class PersonalModels:
         Raises:
             ConfigurationError: ``weights`` is neither.
         """
-        is_new = MODELS_SAFETENSORS in self._capabilities
+        is_new = Capability.MODELS_SAFETENSORS in self._capabilities
         written: Literal["safetensors"] | None = None
         if isinstance(weights, bytes):
             data = weights

@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client._transport.paths import endpoint
 from edgeml_client.clock import Clock
-from edgeml_client.resources.capabilities import ROUNDS_WAIT, Capabilities
+from edgeml_client.resources.capabilities import Capabilities
 from edgeml_client.rounds.waiting import poll_until
-from edgeml_client.schemas import Record, RoundAssignment, RoundPhase, RoundStatus
+from edgeml_client.schemas import Capability, Record, RoundAssignment, RoundPhase, RoundStatus
 
 __all__ = ["RoundCalls", "has_ended"]
 
@@ -105,7 +105,7 @@ class RoundCalls:
         return poll_until(
             ask,
             wait_s=wait_s,
-            can_long_poll=wait_s > 0 and ROUNDS_WAIT in self._capabilities,
+            can_long_poll=wait_s > 0 and Capability.ROUNDS_WAIT in self._capabilities,
             clock=self._clock,
             rng=self._rng,
         )

@@ -22,8 +22,8 @@ from edgeml_client.errors import (
     StaleBaseError,
     UnprocessableError,
 )
-from edgeml_client.resources.capabilities import UPDATES_BINARY, UPDATES_CODED, Capabilities
-from edgeml_client.schemas import UpdateReceipt, WeightsUpload
+from edgeml_client.resources.capabilities import Capabilities
+from edgeml_client.schemas import Capability, UpdateReceipt, WeightsUpload
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.outbox import Outbox, PendingUpdate
 from edgeml_client.updates.torch_format import dumps_state_dict
@@ -86,7 +86,8 @@ class UpdateSender:
             announced: Capabilities that the round's config names.
         """
         return all(
-            name in announced or name in self._capabilities for name in (UPDATES_BINARY, UPDATES_CODED)
+            name in announced or name in self._capabilities
+            for name in (Capability.UPDATES_BINARY, Capability.UPDATES_CODED)
         )
 
     def store(self, data: bytes, *, left_out: DeltaVector | None = None) -> PendingUpdate:
@@ -157,7 +158,7 @@ class UpdateSender:
     def _send(
         self, update: PendingUpdate, data: bytes | Path, *, announced: tuple[str, ...] = ()
     ) -> tuple[UpdateReceipt, int]:
-        is_binary = UPDATES_BINARY in announced or UPDATES_BINARY in self._capabilities
+        is_binary = Capability.UPDATES_BINARY in announced or Capability.UPDATES_BINARY in self._capabilities
         try:
             receipt, num_bytes = (self._send_binary if is_binary else self._send_legacy)(update, data)
         except _REFUSED_FOR_GOOD as exc:

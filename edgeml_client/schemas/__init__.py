@@ -8,6 +8,7 @@ from edgeml_client.schemas.auth import (
     RevokeRequest,
     TokenResponse,
 )
+from edgeml_client.schemas.capabilities import Capability
 from edgeml_client.schemas.devices import Device, DeviceRegistration
 from edgeml_client.schemas.experiments import Experiment, ExperimentCreation, Variant, VariantSpec
 from edgeml_client.schemas.federations import AggregationResult, FederationRecord, Invitation
@@ -36,6 +37,7 @@ __all__ = [
     "DELTA_FORMAT",
     "AggregationResult",
     "BootstrapRequest",
+    "Capability",
     "Device",
     "DeviceRegistration",
     "DownloadUrl",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from torch import Tensor
 
 from edgeml_client.durable import write_durably
 from edgeml_client.errors import ConfigurationError
+from edgeml_client.updates.paths import path_segment
 from edgeml_lightning.errors import PersonalStateError
 from edgeml_lightning.personalization.personal_file import (
     PersonalKey,
@@ -96,7 +96,8 @@ class PersonalStore:
         return int(newest.stem) + (0 if is_same_round else 1)
 
     def _folder(self, key: PersonalKey) -> Path:
-        return self.root / _safe(key.org_id) / _safe(key.device) / _safe(key.model_id) / _safe(key.strategy)
+        names = (key.org_id, key.device, key.model_id, key.strategy)
+        return self.root.joinpath(*map(path_segment, names))
 
     @staticmethod
     def _entries(folder: Path) -> list[Path]:
@@ -115,8 +116,3 @@ def _set_aside(path: Path, *, reason: str) -> PersonalStateError:
         f"the personal state {path.name} cannot be used: {reason}. It is kept as {target}; start again to "
         "go on from the state before it, or from the global model if there is none"
     )
-
-
-def _safe(name: str) -> str:
-    encoded = quote(name, safe=" ")
-    return encoded.replace(".", "%2E") if set(encoded) == {"."} else encoded

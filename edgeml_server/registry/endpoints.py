@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Response
 from pydantic import JsonValue
 
-from edgeml_client.schemas import Model, ModelPage
+from edgeml_client.schemas import Capability, Model, ModelPage
 from edgeml_server._http.dependencies import Caller, ModelOperator, Plane
 from edgeml_server._http.idempotency import IdempotentCall, once
 from edgeml_server.auth.rules import check_org
@@ -94,5 +94,5 @@ def not_offered(model_id: str, plane: Plane, caller: Caller) -> None:
 DOMAIN: Final = Domain(
     name="registry",
     routers=(router, version_endpoints.router, file_endpoints.router),
-    capabilities=("models.safetensors",),
+    capabilities=(Capability.MODELS_SAFETENSORS,),
 )

@@ -10,15 +10,12 @@ from pydantic import JsonValue
 from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters import filters_of, resolve_filters
 from edgeml_client.filters.coded_ending import split_coded_ending
-from edgeml_client.schemas import RoundConfig
+from edgeml_client.schemas import Capability, RoundConfig
 from edgeml_client.updates.array_names import is_under
 from edgeml_client.updates.layout import Layout
 from edgeml_server.errors import InvalidContentError
 
-__all__ = ["CAPABILITIES", "announced_config", "checked_config"]
-
-CAPABILITIES: Final = ("models.safetensors", "rounds.wait", "updates.binary", "updates.coded")
-"""What a round's devices may use beyond the legacy calls."""
+__all__ = ["announced_config", "checked_config"]
 
 _SET_BY_THE_SERVER: Final = ("model_id", "version", "capabilities")
 
@@ -61,7 +58,7 @@ def announced_config(config: RoundConfig, *, model_id: str, version: str) -> Rou
         update={
             "model_id": model_id,
             "version": version,
-            "capabilities": CAPABILITIES,
+            "capabilities": tuple(Capability),
             "filters": tuple(_spelled_for_every_sdk(entry) for entry in config.filters),
         }
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
-from edgeml_client.schemas import ModelVersion, RoundPhase, RoundStatus
+from edgeml_client.schemas import Capability, ModelVersion, RoundPhase, RoundStatus
 from edgeml_server._http.dependencies import Caller, Plane, RoundOperator, StillTheCaller
 from edgeml_server._http.idempotency import IdempotentCall, once
 from edgeml_server._http.limits import drain_body
@@ -208,7 +208,7 @@ def _device_of(plane: ControlPlane, caller: Principal, device_id: str | None) ->
 DOMAIN: Final = Domain(
     name="rounds",
     routers=(router, update_router),
-    capabilities=("rounds.wait", "updates.binary", "updates.coded"),
+    capabilities=(Capability.ROUNDS_WAIT, Capability.UPDATES_BINARY, Capability.UPDATES_CODED),
     keepers=(RoundKeeper,),
     version_uses=(uses_version,),
 )

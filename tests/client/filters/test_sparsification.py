@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeml_client import apply_filters
-from edgeml_client.filters.compression import num_kept
+from edgeml_client.updates.coding import count_to_keep
 from tests.client.filters.arrays_strategy import as_vector, deltas
 
 
@@ -39,7 +39,7 @@ def test_at_most_the_asked_number_is_not_zero_and_none_of_them_is_smaller_than_a
     delta: Any, top_k: float
 ) -> None:
     before, after = as_vector(delta), as_vector(_sparsify(delta, top_k).delta)
-    asked = num_kept(before.size, top_k)
+    asked = count_to_keep(before.size, top_k)
     dropped = (after == 0) & (before != 0)
 
     assert np.count_nonzero(after) == min(asked, np.count_nonzero(before))
@@ -54,8 +54,8 @@ def test_at_most_the_asked_number_is_not_zero_and_none_of_them_is_smaller_than_a
 )
 def test_the_number_kept_is_the_fraction_rounded_up(size: int, fraction: float, expected: int) -> None:
     """0.1 * 30 is 3.0000000000000004 in binary, and must still count as 3."""
-    assert num_kept(size, fraction) == expected
-    assert num_kept(size, fraction) <= max(1, math.ceil(fraction * size))
+    assert count_to_keep(size, fraction) == expected
+    assert count_to_keep(size, fraction) <= max(1, math.ceil(fraction * size))
 
 
 def test_percent_means_the_same_as_the_fraction() -> None:
