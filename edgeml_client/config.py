@@ -70,14 +70,12 @@ class ClientConfig:
         org_id: The organization.
         device_identifier: This device's identifier; ``None`` leaves the choice to the client.
         platform: Platform as reported at registration.
-        token_storage: Where the device keeps its tokens.
     """
 
     api_base: str = DEFAULT_API_BASE
     org_id: str = DEFAULT_ORG_ID
     device_identifier: str | None = None
     platform: str = DEFAULT_PLATFORM
-    token_storage: TokenStorage = TokenStorage.AUTO
 
 
 def resolve_config(
@@ -86,7 +84,6 @@ def resolve_config(
     org_id: str | None = None,
     device_identifier: str | None = None,
     platform: str | None = None,
-    token_storage: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> ClientConfig:
     """Return the settings, each from its argument, else from the environment, else its default.
@@ -98,7 +95,6 @@ def resolve_config(
         org_id: The organization.
         device_identifier: This device's identifier.
         platform: Platform as reported at registration.
-        token_storage: Where the device keeps its tokens.
         environ: Instead of the environment of the process.
 
     Raises:
@@ -120,7 +116,6 @@ def resolve_config(
         org_id=check_name(DEFAULT_ORG_ID if org is None else org, name=org_name),
         device_identifier=None if device is None else check_name(device, name=device_name),
         platform=check_name(DEFAULT_PLATFORM if system is None else system, name=platform_name),
-        token_storage=resolve_token_storage(token_storage, environ=found),
     )
 
 

@@ -18,18 +18,17 @@ class FreshCallbacks:
 
     ``EarlyStopping`` would otherwise count its patience over the rounds and end each one after a single
     epoch. Checkpoint callbacks are left alone: what they saved, and what was best so far, belongs to the
-    whole training. So are the callbacks in ``keep``.
+    whole training.
 
     Args:
         trainer: Whose callbacks are meant, before its first fit.
-        keep: Callbacks whose state spans rounds.
     """
 
-    def __init__(self, trainer: L.Trainer, *, keep: tuple[Callback, ...] = ()) -> None:
+    def __init__(self, trainer: L.Trainer) -> None:
         self._states: list[tuple[Callback, dict[str, Any]]] = [
             (callback, copy.deepcopy(callback.state_dict()))
             for callback in callbacks_of(trainer)
-            if not isinstance(callback, Checkpoint) and callback not in keep
+            if not isinstance(callback, Checkpoint)
         ]
 
     def restore_(self) -> None:

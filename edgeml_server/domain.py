@@ -40,7 +40,6 @@ class Domain:
         version_uses: Asked before a version or a model is deleted.
     """
 
-    name: str
     routers: tuple[APIRouter, ...] = ()
     capabilities: tuple[Capability, ...] = ()
     keepers: tuple[Callable[[ControlPlane], Keeper], ...] = ()

@@ -56,12 +56,6 @@ class RunningMean:
         }
         self._num_samples = dict.fromkeys(self._sums, 0)
         self._scratch = np.empty(BLOCK_LENGTH, dtype=np.float32)
-        self._num_updates = 0
-
-    @property
-    def num_updates(self) -> int:
-        """How many updates were added."""
-        return self._num_updates
 
     def num_samples(self, name: str) -> int:
         """Return the samples of the devices that sent this array."""
@@ -92,7 +86,6 @@ class RunningMean:
             ):  # whoever uses the mean checks that it is finite
                 self._add_scaled(total, array.reshape(-1), factor)
             self._num_samples[name] += num_samples
-        self._num_updates += 1
 
     def add_chunks(
         self, chunks: Iterable[Chunk], names: Iterable[str], *, num_samples: int, scale: float = 1.0
@@ -120,7 +113,6 @@ class RunningMean:
                     chunk.add_into_(target, first=first, factor=factor)
         for name in sent:
             self._num_samples[name] += num_samples
-        self._num_updates += 1
 
     def _places(self, names: Sequence[str]) -> tuple[_Place, ...]:
         """Return where a vector of ``names`` lies in the sums, in as few pieces as possible."""

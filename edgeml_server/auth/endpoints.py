@@ -102,4 +102,4 @@ def _in_clear(answer: TokenResponse) -> dict[str, Any]:
     }
 
 
-DOMAIN: Final = Domain(name="auth", routers=(router,))
+DOMAIN: Final = Domain(routers=(router,))

@@ -30,7 +30,7 @@ A domain is a folder with these files, from the ground up:
                 return once(work, operator.org_id, call, Widget, create, now=now)
 
 
-        DOMAIN: Final = Domain(name="widgets", routers=(router,))
+        DOMAIN: Final = Domain(routers=(router,))
 
     ``DOMAIN`` is listed in ``edgeml_server/app.py``. A keeper is a background worker with ``start()`` and
     ``close()``, made with the control plane. The ``__init__.py`` of a domain imports nothing: tables can be

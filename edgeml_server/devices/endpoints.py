@@ -71,4 +71,4 @@ def list_groups(device_id: str, plane: Plane, caller: Caller) -> list[str]:
     return []
 
 
-DOMAIN: Final = Domain(name="devices", routers=(router,))
+DOMAIN: Final = Domain(routers=(router,))

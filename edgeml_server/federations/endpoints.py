@@ -67,4 +67,4 @@ def invite(
     return tuple(Invitation(org_id=invited, status="invited") for invited in body.org_ids)
 
 
-DOMAIN: Final = Domain(name="federations", routers=(router,))
+DOMAIN: Final = Domain(routers=(router,))

@@ -42,4 +42,4 @@ def report_event(body: dict[str, JsonValue], plane: Plane, caller: Caller) -> Ev
     return EventReceipt()
 
 
-DOMAIN: Final = Domain(name="inference", routers=(router,))
+DOMAIN: Final = Domain(routers=(router,))

@@ -43,4 +43,4 @@ async def put_personal_model(
     return await run_in_threadpool(take_in)
 
 
-DOMAIN: Final = Domain(name="personalization", routers=(router,))
+DOMAIN: Final = Domain(routers=(router,))

@@ -47,4 +47,4 @@ def get_privacy(federation_id: str, plane: Plane, caller: Caller) -> PrivacyRepo
     return PrivacyReport(federation_id=federation_id)
 
 
-DOMAIN: Final = Domain(name="privacy", routers=(router,))
+DOMAIN: Final = Domain(routers=(router,))

@@ -92,7 +92,6 @@ def not_offered(model_id: str, plane: Plane, caller: Caller) -> None:
 
 
 DOMAIN: Final = Domain(
-    name="registry",
     routers=(router, version_endpoints.router, file_endpoints.router),
     capabilities=(Capability.MODELS_SAFETENSORS,),
 )

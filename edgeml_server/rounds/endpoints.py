@@ -206,7 +206,6 @@ def _device_of(plane: ControlPlane, caller: Principal, device_id: str | None) ->
 
 
 DOMAIN: Final = Domain(
-    name="rounds",
     routers=(router, update_router),
     capabilities=(Capability.ROUNDS_WAIT, Capability.UPDATES_BINARY, Capability.UPDATES_CODED),
     keepers=(RoundKeeper,),

@@ -14,6 +14,7 @@ from edgeml_client.config import (
     TokenStorage,
     check_address,
     resolve_config,
+    resolve_token_storage,
 )
 from edgeml_client.errors import ConfigurationError
 
@@ -22,7 +23,6 @@ ENVIRONMENT = {
     "EDGEML_ORG_ID": "env-org",
     "EDGEML_DEVICE_ID": "env-device",
     "EDGEML_PLATFORM": "env-platform",
-    "EDGEML_TOKEN_STORAGE": "File",
 }
 
 
@@ -32,7 +32,6 @@ def test_without_anything_the_defaults_hold() -> None:
         org_id="default",
         device_identifier=None,
         platform="python",
-        token_storage=TokenStorage.AUTO,
     )
 
 
@@ -42,7 +41,6 @@ def test_the_environment_comes_before_the_defaults() -> None:
         org_id="env-org",
         device_identifier="env-device",
         platform="env-platform",
-        token_storage=TokenStorage.FILE,
     )
 
 
@@ -52,7 +50,6 @@ def test_arguments_come_before_the_environment() -> None:
         org_id="o",
         device_identifier="d",
         platform="p",
-        token_storage=TokenStorage.MEMORY,
     )
 
     resolved = resolve_config(
@@ -60,11 +57,30 @@ def test_arguments_come_before_the_environment() -> None:
         org_id="o",
         device_identifier="d",
         platform="p",
-        token_storage="memory",
         environ=ENVIRONMENT,
     )
 
     assert resolved == explicit
+
+
+@pytest.mark.parametrize(
+    ("argument", "environment", "expected"),
+    [
+        (None, {}, TokenStorage.AUTO),
+        (None, {"EDGEML_TOKEN_STORAGE": "File"}, TokenStorage.FILE),
+        (None, {"EDGEML_TOKEN_STORAGE": "  "}, TokenStorage.AUTO),
+        ("memory", {"EDGEML_TOKEN_STORAGE": "file"}, TokenStorage.MEMORY),
+    ],
+)
+def test_where_tokens_are_kept_is_chosen_in_the_same_order(
+    argument: str | None, environment: dict[str, str], expected: TokenStorage
+) -> None:
+    assert resolve_token_storage(argument, environ=environment) is expected
+
+
+def test_an_unknown_place_for_tokens_names_its_variable() -> None:
+    with pytest.raises(ConfigurationError, match="EDGEML_TOKEN_STORAGE"):
+        resolve_token_storage(None, environ={"EDGEML_TOKEN_STORAGE": "cloud"})
 
 
 def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +107,6 @@ def test_a_variable_set_to_nothing_counts_as_not_set() -> None:
         ("EDGEML_ORG_ID", "x" * 256),
         ("EDGEML_DEVICE_ID", "two\nlines"),
         ("EDGEML_PLATFORM", "\x00"),
-        ("EDGEML_TOKEN_STORAGE", "cloud"),
         ("EDGEML_LOG_LEVEL", "LOUD"),
     ],
 )

@@ -76,11 +76,6 @@ class CodedUpdateFile:
         """The size of the whole file."""
         return len(self._memory)
 
-    @property
-    def num_values(self) -> int:
-        """How many numbers the file holds a value for."""
-        return sum(row.count for row in self._rows)
-
     def chunks(self) -> Iterator[Chunk]:
         """Yield the chunks that hold values, in order; each is new memory.
 
@@ -151,17 +146,6 @@ class CodedUpdateFile:
                 raise NonFiniteError(self._array_with_bad_value(chunk))
             total += squares
         return math.sqrt(total)
-
-    def add_into(self, total: Float32Array, *, factor: float) -> None:
-        """Add ``factor`` times the update to a flat vector in the order of :attr:`layout`.
-
-        The result has the bits that adding the dense arrays gives.
-
-        Raises:
-            InvalidUpdateError: A stream is not what the format allows; ``total`` is then spoilt.
-        """
-        for chunk in self.chunks():
-            chunk.add_into_(total[chunk.start : chunk.stop], first=chunk.start, factor=np.float32(factor))
 
     @cached_property
     def _scales(self) -> Float32Array:
