@@ -8,6 +8,7 @@ __all__ = [
     "FederationError",
     "NoRoundAssignedError",
     "PersonalStateError",
+    "ProcessLostError",
     "UnsupportedTrainingError",
 ]
 
@@ -39,6 +40,21 @@ class NoRoundAssignedError(FederationError):
 
 class PersonalStateError(FederationError):
     """What this device kept from earlier rounds cannot be used; nothing of it was loaded or deleted."""
+
+
+class ProcessLostError(FederationError):
+    """Another process of this training ended, or gave no sign of life within the process group's timeout.
+
+    Attributes:
+        reason: What the backend of ``torch.distributed`` said.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            "another process of this training ended or does not answer, so this one ends too and nothing "
+            f"is uploaded; its own error is in its log. torch.distributed says: {reason}"
+        )
+        self.reason = reason
 
 
 class UnsupportedTrainingError(ConfigurationError):

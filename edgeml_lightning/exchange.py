@@ -16,7 +16,7 @@ from edgeml_client.errors import ModelMismatchError
 from edgeml_client.updates.array_names import is_under
 from edgeml_lightning.naming import modules_by_path
 
-__all__ = ["check_matches", "clone_arrays", "load_global_", "model_state"]
+__all__ = ["check_matches", "clone_arrays", "load_global_", "model_state", "require_loadable"]
 
 
 def model_state(module: nn.Module) -> dict[str, Tensor]:
@@ -78,6 +78,16 @@ def load_global_(module: nn.Module, arrays: Mapping[str, Tensor]) -> None:
     Raises:
         ModelMismatchError: The module has no array of a name, or its shape differs.
     """
+    require_loadable(module, arrays)
+    set_model_state_dict(module, dict(arrays), options=StateDictOptions(strict=False))
+
+
+def require_loadable(module: nn.Module, arrays: Mapping[str, Tensor]) -> None:
+    """Check that the module has all of ``arrays``, by name and shape.
+
+    Raises:
+        ModelMismatchError: It has not; every difference is listed.
+    """
     state = model_state(module)
     problems = [f"{name}: absent from the module" for name in sorted(set(arrays) - set(state))]
     problems += [
@@ -87,7 +97,6 @@ def load_global_(module: nn.Module, arrays: Mapping[str, Tensor]) -> None:
     ]
     if problems:
         raise ModelMismatchError("the arrays do not fit the module:", problems)
-    set_model_state_dict(module, dict(arrays), options=StateDictOptions(strict=False))
 
 
 def clone_arrays(state: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from edgeml_lightning._one_line import counted
 from edgeml_lightning.callbacks import FederatedCallback
 from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.callbacks.waiting import announce_wait
+from edgeml_lightning.distributed.training_processes import start_processes
 from edgeml_lightning.fresh_callbacks import FreshCallbacks
 from edgeml_lightning.history import History
 from edgeml_lightning.progress import RoundsProgress
@@ -23,7 +24,7 @@ from edgeml_lightning.series_end import end_reason, is_last, newest_round, over_
 from edgeml_lightning.trainer_limits import RoundLimits, callbacks_of, check_trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
@@ -51,7 +52,8 @@ class FederatedTrainer:
     as ``EarlyStopping``.
 
     Args:
-        client: Talks to the control plane for this device.
+        client: The device's connection, or a function that makes one when it is first needed, in the one
+            process that talks to the control plane. ``None`` takes all from the environment.
         model: The name or id of the global model.
         strategy: What a round does to training; by default what the round's configuration says.
         trainer: The Lightning trainer. Its ``max_epochs`` are the epochs of one round; 1 by default. Its
@@ -80,7 +82,7 @@ class FederatedTrainer:
 
     def __init__(
         self,
-        client: FederatedClient,
+        client: FederatedClient | Callable[[], FederatedClient] | None = None,
         *,
         model: str,
         strategy: FederatedStrategy | None = None,
@@ -91,7 +93,6 @@ class FederatedTrainer:
         personal_store: PersonalStore | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.client = client
         self.model = model
         self.wait_s = wait_s
         self.trainer = trainer or L.Trainer(max_epochs=1)
@@ -193,7 +194,8 @@ class FederatedTrainer:
             EdgeMLClientError: The control plane could not be reached, or refused.
         """
         require_lightning(module, kind=L.LightningModule)
-        self.end_reason = self._wait_for_round()
+        start_processes(self.trainer, module)
+        self.end_reason = self.callback.meet(self.trainer).on_first(self._wait_for_round)
         if self.end_reason is not None:
             return None
         self._fresh.restore_()
@@ -210,11 +212,12 @@ class FederatedTrainer:
 
     def _wait_for_round(self) -> str | None:
         """Return ``None`` once a round is offered to this device, or why none will be."""
+        client = self.callback.connection.client()
         until_s = self._clock.monotonic_s() + self.wait_s
         pause_s = 0.0
         while True:
             left_s = max(0.0, until_s - self._clock.monotonic_s())
-            offered = self.client.get_round_assignment(model=self.model, wait_s=min(left_s, pause_s))
+            offered = client.get_round_assignment(model=self.model, wait_s=min(left_s, pause_s))
             if offered is not None:
                 self._last = offered
                 return None
@@ -231,7 +234,9 @@ class FederatedTrainer:
             return None
         if is_last(self._last):
             return over_after(self._last.num_rounds)
-        return end_reason(newest_round(self._last.round_id, get_status=self.client.get_round_status))
+        return end_reason(
+            newest_round(self._last.round_id, get_status=self.callback.connection.client().get_round_status)
+        )
 
 
 def _insert_(callbacks: list[Callback], federated: FederatedCallback) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, Timer
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
+from edgeml_lightning.callbacks.requirements import check_trainer as check_exactness
 from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.errors import UnsupportedTrainingError
 
@@ -29,7 +29,8 @@ def check_trainer(trainer: L.Trainer) -> None:
             training, or its strategy cannot be fitted twice; the message says what to use instead.
     """
     require_lightning(trainer, kind=L.Trainer)
-    problem = _find_limit(trainer) or _find_launcher(trainer)
+    check_exactness(trainer)
+    problem = _find_limit(trainer)
     if problem is not None:
         raise UnsupportedTrainingError(problem)
 
@@ -48,15 +49,6 @@ def _find_limit(trainer: L.Trainer) -> str | None:
     if any(timer.time_remaining() is not None for timer in timers):
         return (
             "max_time counts over all rounds and would end training in one of them: limit the rounds instead"
-        )
-    return None
-
-
-def _find_launcher(trainer: L.Trainer) -> str | None:
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
-        return (
-            "this strategy starts new processes for every fit (ddp_spawn, ddp_fork, ddp_notebook) and "
-            "forgets what a round left behind: use L.Trainer(devices=1, strategy='auto')"
         )
     return None
 

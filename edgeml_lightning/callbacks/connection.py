@@ -57,7 +57,7 @@ class Connection:
         return PersonalKey(
             org_id=client.org_id,
             device=client.register(),
-            model_id=running.device_round.assignment.model_id,
+            model_id=running.assignment.model_id,
             strategy=running.strategy.label,
         )
 

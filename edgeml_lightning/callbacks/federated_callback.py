@@ -18,6 +18,7 @@ from edgeml_client.filters import resolve_filters
 from edgeml_client.rounds.waiting import check_wait
 from edgeml_lightning.callbacks.accumulation import AccumulationWindow, loss_factor
 from edgeml_lightning.callbacks.connection import Connection
+from edgeml_lightning.callbacks.joined_round import JoinedRound
 from edgeml_lightning.callbacks.measurements import local_figures
 from edgeml_lightning.callbacks.personal_side import PersonalSide
 from edgeml_lightning.callbacks.reporting import record_of, report
@@ -29,9 +30,11 @@ from edgeml_lightning.callbacks.requirements import (
 )
 from edgeml_lightning.callbacks.round_record import RoundRecord
 from edgeml_lightning.callbacks.running_round import RunningRound, receive
-from edgeml_lightning.callbacks.sample_count import count_samples
+from edgeml_lightning.callbacks.sample_count import shard_of, total_samples
 from edgeml_lightning.callbacks.second_model_hooks import SecondModelHooks
 from edgeml_lightning.callbacks.waiting import wait_for_round
+from edgeml_lightning.distributed import LocalRanks, Ranks
+from edgeml_lightning.distributed.training_processes import ranks_of
 from edgeml_lightning.errors import FederationError, NoRoundAssignedError
 from edgeml_lightning.personalization import PersonalState, PersonalStore, recall, strategy_for
 from edgeml_lightning.strategies import FederatedStrategy, resolve_strategy
@@ -58,8 +61,8 @@ class FederatedCallback(SecondModelHooks):
     personal model is what :meth:`personal_module` returns.
 
     Args:
-        client: The device's connection, or a function that makes one when it is first needed; such a
-            function is called once in each process that trains. ``None`` takes all from the environment.
+        client: The device's connection, or a function that makes one when it is first needed, in the one
+            process that talks to the control plane. ``None`` takes all from the environment.
         model: Name or id of the global model.
         strategy: What a round does to training; ``None`` takes what the module's class or the round asks for.
         filters: Filters for the update, after those that the round asks for.
@@ -70,6 +73,7 @@ class FederatedCallback(SecondModelHooks):
         clock: Measures durations.
 
     Attributes:
+        connection: What makes and holds the client.
         last_round: The round of the last fit; ``None`` if it was none.
         last_receipt: The control plane's word that it holds the update of the last fit, if there was one.
 
@@ -102,7 +106,7 @@ class FederatedCallback(SecondModelHooks):
                 f"strategy must be one such as FedAvg() or Ditto(lambda_ditto=0.1), not {strategy!r}"
             )
         check_wait(wait_s)
-        self._connection = Connection(client)
+        self.connection = Connection(client)
         self.model = model
         self.strategy = strategy
         self.filters = tuple(filters)
@@ -114,6 +118,7 @@ class FederatedCallback(SecondModelHooks):
         self.last_round: RoundRecord | None = None
         self.last_receipt: UpdateReceipt | None = None
         self._clock = clock or SystemClock()
+        self._ranks: Ranks = LocalRanks()
         self._round: RunningRound | None = None
         self._window = AccumulationWindow()
         self._resumed: Mapping[str, Any] = {}
@@ -130,7 +135,7 @@ class FederatedCallback(SecondModelHooks):
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.last_round, self.last_receipt = None, None
-        self._round, self._personal = None, PersonalSide()
+        self._round, self._personal = None, PersonalSide(self.meet(trainer))
         if not trainer.strategy.restore_checkpoint_after_setup:
             self._begin(trainer, pl_module)
 
@@ -152,9 +157,7 @@ class FederatedCallback(SecondModelHooks):
         if running is None:
             return
         check_optimizers(running.strategy, trainer.optimizers)
-        running.sample_count = self.sample_count or count_samples(
-            trainer.train_dataloader, max_batches=trainer.num_training_batches
-        )
+        running.sample_count = self.sample_count or self._count_samples(trainer)
         if running.first_step is None:
             running.first_step = trainer.global_step
         if running.first_epoch is None:
@@ -162,8 +165,33 @@ class FederatedCallback(SecondModelHooks):
         check_epochs(running.strategy, trainer, first_epoch=running.first_epoch)
         self._personal.start_training(trainer, pl_module, running)
 
+    def meet(self, trainer: L.Trainer) -> Ranks:
+        """Return the processes that train together, connected."""
+        self._ranks = ranks_of(trainer, known=self._ranks)
+        return self._ranks
+
+    def _count_samples(self, trainer: L.Trainer) -> int:
+        loader, max_batches = trainer.train_dataloader, trainer.num_training_batches
+        shard = self._ranks.on_every(lambda: shard_of(loader, max_batches=max_batches))
+        return total_samples(self._ranks.gather(shard))
+
     def _begin(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        client, started_s = self._connection.client(), self._clock.monotonic_s()
+        started_s = self._clock.monotonic_s()
+        joined = self._ranks.on_first(lambda: self._join(module))
+        if joined is None:
+            _log.info("no round of model %r was assigned to this device: training locally", self.model)
+            return
+        is_resumed = self._resumed.get("round_id") == joined.assignment.round_id
+        running = receive(joined, module, ranks=self._ranks, started_s=started_s, keep_weights=is_resumed)
+        running.first_step = self._resumed.get("first_step") if is_resumed else None
+        running.first_epoch = self._resumed.get("first_epoch") if is_resumed else None
+        self._round = running
+        expected = self._personal.expected_arrays(module, running)
+        recalled = self._ranks.on_first(lambda: self._recall(running, expected)) if expected else None
+        self._personal.begin(trainer, module, running, recalled=recalled)
+
+    def _join(self, module: L.LightningModule) -> JoinedRound | None:
+        client = self.connection.client()
         assignment = wait_for_round(client, model=self.model, wait_s=self.wait_s)
         if assignment is None:
             if self.when_unassigned == "raise":
@@ -173,35 +201,21 @@ class FederatedCallback(SecondModelHooks):
                     waited_s=self.wait_s,
                     other_model_id=None if other is None else other.model_id,
                 )
-            _log.info("no round of model %r was assigned to this device: training locally", self.model)
-            return
+            return None
         resolved = resolve_strategy(strategy_for(module, self.strategy), assignment.config)
         for conflict in resolved.conflicts:
             _log.warning("%s: %s; what was given here is used", assignment.round_id, conflict)
-        is_resumed = self._resumed.get("round_id") == assignment.round_id
         device_round = client.join_round(assignment)
         device_round.check_filters(self.filters)
-        self._round = receive(
-            device_round,
-            module,
-            strategy=resolved.strategy,
-            started_s=started_s,
-            keep_weights=is_resumed,
-        )
-        self._round.first_step = self._resumed.get("first_step") if is_resumed else None
-        self._round.first_epoch = self._resumed.get("first_epoch") if is_resumed else None
-        expected = self._personal.expected_arrays(module, self._round)
-        self._personal.begin(trainer, module, self._round, recalled=self._recall(self._round, expected))
+        return JoinedRound(assignment, resolved.strategy, device_round)
 
     def _recall(self, running: RunningRound, expected: Mapping[str, Tensor]) -> PersonalState | None:
-        if not expected:
-            return None
         saved = self._resumed.get("personal")
         return recall(
             self._store(),
-            self._connection.key(running),
+            self.connection.key(running),
             expected=expected,
-            round_id=running.device_round.assignment.round_id,
+            round_id=running.assignment.round_id,
             from_checkpoint=PersonalState.from_checkpoint(saved) if saved else None,
         )
 
@@ -241,17 +255,20 @@ class FederatedCallback(SecondModelHooks):
         kept = self._personal.finish()
         if num_steps == 0 or vars(trainer)["fast_dev_run"]:
             reason = "fast_dev_run trains for a trial only" if num_steps else "no optimizer step was taken"
-            _log.warning("%s: %s, so nothing is uploaded", running.device_round.assignment.round_id, reason)
+            _log.warning("%s: %s, so nothing is uploaded", running.assignment.round_id, reason)
+            before_and_after = None
         else:
-            self._keep(running, kept)
-            self.last_receipt = self._submit(trainer, pl_module, running)
-        self.last_round = record_of(
-            running,
-            trainer,
-            receipt=self.last_receipt,
-            num_steps=num_steps,
-            ended_s=self._clock.monotonic_s(),
-        )
+            before_and_after = running.before_and_after(pl_module, self._ranks)
+
+        def conclude() -> tuple[UpdateReceipt | None, RoundRecord]:
+            receipt = None
+            if before_and_after is not None:
+                self._keep(running, kept)
+                receipt = self._submit(trainer, running, *before_and_after)
+            ended_s = self._clock.monotonic_s()
+            return receipt, record_of(running, trainer, receipt=receipt, num_steps=num_steps, ended_s=ended_s)
+
+        self.last_receipt, self.last_round = self._ranks.on_first(conclude)
         report(trainer, self.last_round)
 
     @override
@@ -263,7 +280,7 @@ class FederatedCallback(SecondModelHooks):
             self._personal = PersonalSide()
             _log.warning(
                 "%s: training ended with %s, so nothing was uploaded; the next fit starts it again",
-                running.device_round.assignment.round_id,
+                running.assignment.round_id,
                 type(exception).__name__,
             )
         self.close()
@@ -274,17 +291,23 @@ class FederatedCallback(SecondModelHooks):
         if not all(bool(tensor.isfinite().all()) for tensor in state.arrays.values()):
             _log.warning("the personal model holds NaN or Inf; the one from before this round is kept")
             return
-        self._store().save(self._connection.key(running), state)
+        self._store().save(self.connection.key(running), state)
 
     def _store(self) -> PersonalStore:
-        return self.personal_store or self._connection.personal_store()
+        return self.personal_store or self.connection.personal_store()
 
-    def _submit(self, trainer: L.Trainer, module: L.LightningModule, running: RunningRound) -> UpdateReceipt:
-        return running.device_round.submit(
-            running.delta(module),
+    def _submit(
+        self,
+        trainer: L.Trainer,
+        running: RunningRound,
+        before: Mapping[str, Tensor],
+        after: Mapping[str, Tensor],
+    ) -> UpdateReceipt:
+        return running.joined.submit(
+            before,
+            after,
             sample_count=running.sample_count,
             metrics=local_figures(trainer.callback_metrics),
-            private=running.withheld(),
             filters=self.filters,
         )
 
@@ -310,14 +333,14 @@ class FederatedCallback(SecondModelHooks):
 
     def close(self) -> None:
         """Close the connection if this callback made it; a client that was handed in stays open."""
-        self._connection.close()
+        self.connection.close()
 
     @override
     def state_dict(self) -> dict[str, Any]:
         running, personal = self._round, self._personal.state()
         state: dict[str, Any] = {"personal": personal.to_checkpoint()} if personal is not None else {}
         if running is not None:
-            state["round_id"] = running.device_round.assignment.round_id
+            state["round_id"] = running.assignment.round_id
             state["base_version"] = running.base.version
             state["base_digest"] = running.base.digest
             state["first_step"] = running.first_step
@@ -333,4 +356,4 @@ class FederatedCallback(SecondModelHooks):
         state = dict(self.__dict__)
         for name in ("log", "log_dict"):
             state.pop(name, None)
-        return state | {"_round": None, "_personal": PersonalSide()}
+        return state | {"_round": None, "_personal": PersonalSide(), "_ranks": LocalRanks()}

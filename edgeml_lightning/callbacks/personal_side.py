@@ -13,7 +13,8 @@ from edgeml_lightning.callbacks.personal_log import PERSONAL_PREFIX
 from edgeml_lightning.callbacks.personal_training import PersonalTraining
 from edgeml_lightning.callbacks.requirements import check_second_model
 from edgeml_lightning.callbacks.running_round import RunningRound
-from edgeml_lightning.exchange import load_global_, model_state
+from edgeml_lightning.distributed import LocalRanks, Ranks
+from edgeml_lightning.exchange import model_state
 from edgeml_lightning.naming import parameter_names
 from edgeml_lightning.personalization.optimizer_state import (
     OptimizerState,
@@ -33,9 +34,13 @@ class PersonalSide:
     Attributes:
         training: The second model and what trains it, for strategies that keep one.
         module: The personal model after a fit, as a module.
+
+    Args:
+        ranks: The processes that train together.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks or LocalRanks()
         self.training: PersonalTraining | None = None
         self.module: L.LightningModule | None = None
         self._state: PersonalState | None = None
@@ -78,13 +83,14 @@ class PersonalSide:
                 strategy=running.strategy,
                 anchors=running.reference,
                 mixing=running.strategy.mixing(running.own),
+                ranks=self._ranks,
             )
         if recalled is None:
             return
         second, kept = _divided(_without(recalled.arrays, running.own))
         second_tensors, kept_tensors = _divided(recalled.optimizer.tensors)
         second_numbers, kept_numbers = _divided(recalled.optimizer.numbers)
-        load_global_(module, kept)
+        self._ranks.load_(module, kept)
         self._kept_optimizer = OptimizerState(kept_tensors, kept_numbers)
         if self.training is not None:
             self.training.load_(second, OptimizerState(second_tensors, second_numbers))
@@ -101,27 +107,36 @@ class PersonalSide:
             self.training.start()
 
     def state(self) -> PersonalState | None:
-        """Return what is personal as it is now, for a checkpoint; ``None`` if nothing is."""
-        return self._state if self._fit is None else _gathered(*self._fit, training=self.training)
+        """Return what is personal as it is now, for a checkpoint; ``None`` if nothing is.
+
+        Where parameters are sharded, the first process alone gets it, and all must ask.
+        """
+        if self._fit is None:
+            return self._state
+        return _gathered(*self._fit, training=self.training, ranks=self._ranks)
 
     def finish(self) -> PersonalState | None:
         """Let go of the Trainer; return what the device keeps after the round, if anything is personal."""
         self._state = self.state()
-        if self._fit is not None and self._state is not None:
-            self.module = self._fit[1] if self.training is None else self.training.release()
+        if self.training is not None:
+            self.module = self.training.release()
+        elif self._fit is not None and self._fit[2].split.kept:
+            self.module = self._fit[1]
         self.training, self._fit = None, None
         return self._state
 
 
 def _gathered(
-    trainer: L.Trainer, module: L.LightningModule, running: RunningRound, *, training: PersonalTraining | None
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    running: RunningRound,
+    *,
+    training: PersonalTraining | None,
+    ranks: Ranks,
 ) -> PersonalState | None:
     kept = set(running.split.kept)
-    arrays = {
-        name: tensor.detach().to("cpu", copy=True)
-        for name, tensor in model_state(module).items()
-        if name in kept
-    }
+    mine = ranks.whole({name: array for name, array in model_state(module).items() if name in kept})
+    arrays = {name: array.detach().to("cpu", copy=True) for name, array in mine.items()}
     kept_names = {param: name for param, name in parameter_names(module).items() if name in kept}
     optimizer = named_optimizer_state(trainer.optimizers, kept_names)
     if training is not None:
@@ -134,7 +149,7 @@ def _gathered(
     arrays |= {name: tensor.clone() for name, tensor in running.own.items()}
     if not arrays:
         return None
-    assignment = running.device_round.assignment
+    assignment = running.assignment
     return PersonalState(
         model_id=assignment.model_id,
         strategy=running.strategy.label,

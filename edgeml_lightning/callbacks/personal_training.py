@@ -23,8 +23,9 @@ from edgeml_lightning.callbacks.mixture import Mixture
 from edgeml_lightning.callbacks.personal_log import redirect_log, restore_log
 from edgeml_lightning.callbacks.requirements import check_optimizers
 from edgeml_lightning.callbacks.schedules import step_schedules
+from edgeml_lightning.distributed import LocalRanks, Ranks
 from edgeml_lightning.errors import UnsupportedTrainingError
-from edgeml_lightning.exchange import load_global_, model_state
+from edgeml_lightning.exchange import model_state
 from edgeml_lightning.naming import parameter_names
 from edgeml_lightning.personalization.optimizer_state import (
     OptimizerState,
@@ -54,6 +55,7 @@ class PersonalTraining:
         strategy: What is added to the personal gradient.
         anchors: The received global model, by canonical name.
         mixing: How the personal model is mixed with the shared one, if it is.
+        ranks: The processes that train it together: its gradients are averaged over them.
 
     Attributes:
         module: The personal model.
@@ -72,7 +74,9 @@ class PersonalTraining:
         strategy: FederatedStrategy,
         anchors: Mapping[str, Tensor],
         mixing: Mixing | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self._ranks = ranks or LocalRanks()
         self._trainer = trainer
         self._strategy = strategy
         self._window = AccumulationWindow()
@@ -94,7 +98,7 @@ class PersonalTraining:
 
     def load_(self, arrays: Mapping[str, Tensor], optimizer: OptimizerState) -> None:
         """Go on from an earlier personal model."""
-        load_global_(self.module, arrays)
+        self._ranks.load_(self.module, arrays)
         if self._mixture is not None:
             self._mixture.take_own_()
         self._restored = optimizer
@@ -147,6 +151,7 @@ class PersonalTraining:
         def forward_backward() -> Tensor | None:
             return self._forward_backward(batch, batch_idx)
 
+        self._ranks.follow_buffers_(self.module)
         with borrowed_randomness(self._randomness):
             self.module.on_train_batch_start(batch, batch_idx)
             if self.shared_steps:
@@ -162,6 +167,7 @@ class PersonalTraining:
 
         def closure() -> Tensor | None:
             loss = forward_backward()
+            self._ranks.average_gradients_(self.module.parameters())
             self.module.on_before_optimizer_step(optimizer)
             self._pull(optimizer)
             self.module.configure_gradient_clipping(
@@ -227,6 +233,7 @@ class PersonalTraining:
 
     def start_validation(self) -> None:
         """Put the personal model into evaluation mode and remember what it was in."""
+        self._ranks.follow_buffers_(self.module)
         self._modes = {child: child.training for child in self.module.modules()}
         self.module.eval()
         self.module.on_validation_epoch_start()

@@ -24,8 +24,11 @@ def record_of(
     num_steps: int,
     ended_s: float,
 ) -> RoundRecord:
-    """Return the record of a round that ended at ``ended_s``, on the clock that began it."""
-    assignment, metrics = running.device_round.assignment, trainer.callback_metrics
+    """Return the record of a round that ended at ``ended_s``, on the clock that began it.
+
+    For the process that talks to the control plane.
+    """
+    assignment, metrics = running.assignment, trainer.callback_metrics
     local = local_figures(metrics)
     personal = personal_figures(metrics)
     if not personal and running.split.kept:
@@ -39,8 +42,8 @@ def record_of(
         num_rounds=assignment.num_rounds,
         sample_count=running.sample_count,
         num_steps=num_steps,
-        num_bytes_received=running.device_round.num_bytes_received,
-        num_bytes_sent=running.device_round.num_bytes_sent,
+        num_bytes_received=running.joined.num_bytes_received,
+        num_bytes_sent=running.joined.num_bytes_sent,
         duration_s=ended_s - running.started_s,
         update_status=receipt.status if receipt is not None else None,
         received_metrics=running.received_metrics,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import lightning as L
 import torch
-from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import (
+    _MultiProcessingLauncher as MultiProcessingLauncher,  # pyright: ignore[reportPrivateUsage]
+)
 from lightning.pytorch.utilities.signature_utils import (
     is_param_in_hook_signature,  # pyright: ignore[reportUnknownVariableType]
 )
 from torch.optim import Optimizer
 
 from edgeml_client.errors import ConfigurationError
+from edgeml_lightning.distributed.sharding import is_sharded
 from edgeml_lightning.errors import UnsupportedTrainingError
 from edgeml_lightning.strategies import Ditto, FederatedStrategy
 
@@ -39,12 +43,23 @@ def check_trainer(trainer: L.Trainer) -> None:
     """Check that a Trainer trains in a way that a round can be exact with.
 
     Raises:
-        UnsupportedTrainingError: It trains on several devices, or by an engine of its own.
+        UnsupportedTrainingError: It forks or spawns processes for one fit, or trains by an engine whose
+            gradients and parameters are out of reach.
     """
-    if not isinstance(trainer.strategy, SingleDeviceStrategy) or trainer.world_size != 1:
+    strategy = trainer.strategy
+    if isinstance(strategy.launcher, MultiProcessingLauncher):
         raise UnsupportedTrainingError(
-            f"federated rounds run on one device for now, and this Trainer uses "
-            f"{type(trainer.strategy).__name__}: pass L.Trainer(devices=1, strategy='auto')"
+            "this strategy (ddp_spawn, ddp_fork, ddp_notebook) starts new processes for every fit, and what "
+            "a round leaves behind, its record and the personal model, would end with them: use "
+            "strategy='ddp' in a script, or devices=1 in a notebook"
+        )
+    if isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
+        return
+    if not isinstance(strategy, ModelParallelStrategy):
+        raise UnsupportedTrainingError(
+            f"{type(strategy).__name__} keeps parameters and gradients where a federated round cannot reach "
+            "them: use L.Trainer(strategy='ddp') for a model that fits on one device, "
+            "ModelParallelStrategy with fully_shard (FSDP2) for one that does not, or devices=1"
         )
 
 
@@ -94,6 +109,11 @@ def check_second_model(trainer: L.Trainer, module: L.LightningModule, *, strateg
         if isinstance(strategy, Ditto)
         else f"use a strategy without a second model instead of {name}"
     )
+    if any(map(is_sharded, module.parameters())):
+        raise UnsupportedTrainingError(
+            "this module's parameters are sharded over processes, so that no second copy can be made of it: "
+            f"{way_out} and shard both of its models in configure_model"
+        )
     if not module.automatic_optimization:
         raise UnsupportedTrainingError(
             f"{name} cannot train a personal copy of a module with manual optimization, because the "

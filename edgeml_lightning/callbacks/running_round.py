@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import lightning as L
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from edgeml_client.updates import DeltaVector, GlobalModel, delta_vector
+from edgeml_client.schemas import RoundAssignment
 from edgeml_lightning.callbacks.anchoring import Anchoring
-from edgeml_lightning.exchange import check_matches, clone_arrays, load_global_, model_state
+from edgeml_lightning.callbacks.joined_round import BaseVersion, JoinedRound
+from edgeml_lightning.distributed import Ranks
+from edgeml_lightning.exchange import check_matches, clone_arrays, model_state
 from edgeml_lightning.naming import parameter_names
 from edgeml_lightning.partition import Partition
 from edgeml_lightning.strategies import FederatedStrategy
-
-if TYPE_CHECKING:
-    from edgeml_client.resources.device_round import DeviceRound
 
 __all__ = ["RunningRound", "receive"]
 
@@ -28,9 +27,8 @@ class RunningRound:
     """One round between its download and its upload.
 
     Attributes:
-        device_round: The round on the control plane.
-        strategy: What it does to training.
-        base: The global model as received.
+        joined: Which round it is, and what it does to training.
+        base: Which version of the global model was received.
         split: Which arrays are received, sent and kept.
         reference: The received floating arrays in the module's own dtypes: the anchor of proximal
             terms, and what the delta is taken against.
@@ -42,9 +40,8 @@ class RunningRound:
         own: What the device keeps beside arrays of the module; changed in place while it trains.
     """
 
-    device_round: DeviceRound
-    strategy: FederatedStrategy
-    base: GlobalModel
+    joined: JoinedRound
+    base: BaseVersion
     split: Partition
     reference: Mapping[str, Tensor]
     started_s: float
@@ -65,20 +62,31 @@ class RunningRound:
         self._pulled = Anchoring(module, pulled)
         self._names = parameter_names(module)
 
-    def delta(self, module: L.LightningModule) -> DeltaVector:
-        """Return what training changed in the arrays that are sent.
+    @property
+    def assignment(self) -> RoundAssignment:
+        """What the control plane asks for."""
+        return self.joined.assignment
+
+    @property
+    def strategy(self) -> FederatedStrategy:
+        """What the round does to training."""
+        return self.joined.strategy
+
+    def before_and_after(
+        self, module: L.LightningModule, ranks: Ranks
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Return the arrays that are sent, as they were received and as they are now.
 
         The reference was cloned *after* the global model was loaded, so that rounding to the module's dtype
         is not part of the change.
+
+        Args:
+            module: The user's module, trained.
+            ranks: The processes that trained it. Only the first gets the arrays.
         """
         state, sent = model_state(module), self.split.sent
         reference = {name: self.reference[name] for name in sent}
-        return delta_vector(reference, {name: state[name] for name in sent})
-
-    def withheld(self) -> tuple[str, ...]:
-        """Return the floating arrays of the global model that this device does not send."""
-        sent = set(self.split.sent)
-        return tuple(spec.name for spec in self.base.layout if spec.is_averaged and spec.name not in sent)
+        return ranks.whole(reference), ranks.whole({name: state[name] for name in sent})
 
     def drop_resting_gradients_(self, optimizer: Optimizer, *, epoch: int) -> None:
         """Drop the gradients of what rests in the Trainer's epoch ``epoch``: the optimizer passes over it."""
@@ -97,21 +105,16 @@ class RunningRound:
 
 
 def receive(
-    device_round: DeviceRound,
-    module: L.LightningModule,
-    *,
-    strategy: FederatedStrategy,
-    started_s: float,
-    keep_weights: bool,
+    joined: JoinedRound, module: L.LightningModule, *, ranks: Ranks, started_s: float, keep_weights: bool
 ) -> RunningRound:
-    """Download the global model and load it into ``module``.
+    """Download the global model of a round and load it into ``module``, in every process.
 
     Arrays that the device keeps start from the global model's where it has them.
 
     Args:
-        device_round: The round that was joined.
+        joined: The round that was joined.
         module: The user's module.
-        strategy: What the round does.
+        ranks: The processes that train together.
         started_s: When the assignment was asked for, on a monotonic clock.
         keep_weights: Leave the module as it is and take the global model only as the reference: training of
             this very round goes on from a checkpoint.
@@ -120,47 +123,45 @@ def receive(
         ModelMismatchError: The module does not fit the global model; every difference is listed.
         ConfigurationError: The strategy does not fit the module.
     """
-    split = strategy.split(module)
-    base = device_round.download()
-    arrays: dict[str, Tensor] = base.torch_tensors()
+    split = joined.strategy.split(module)
+    base = ranks.on_first(joined.download)
     state = model_state(module)
-    fixed = [name for name in split.fixed if name in arrays]
-    check_matches(state, arrays, received=(*split.received, *fixed), kept=split.kept)
-    received = {name: arrays[name] for name in split.received}
-    if keep_weights:
-        reference = {
-            name: value.to(state[name].device, state[name].dtype)
-            for name, value in received.items()
-            if state[name].is_floating_point()
-        }
-    else:
-        frozen = {name: arrays[name] for name in fixed}
-        load_global_(module, received | frozen | _first_kept(state, arrays, split=split, strategy=strategy))
-        floating = [name for name in split.received if state[name].is_floating_point()]
-        reference = clone_arrays(model_state(module), floating)
+    arrays = ranks.on_every(lambda: _arrays_to_load(joined, state, split=split))
+    restored = clone_arrays(state, state) if keep_weights else {}
+    ranks.load_(module, arrays)
+    floating = [name for name in split.received if state[name].is_floating_point()]
+    reference = clone_arrays(model_state(module), floating)
+    _copy_(restored, into=state)
     running = RunningRound(
-        device_round=device_round,
-        strategy=strategy,
+        joined=joined,
         base=base,
         split=split,
         reference=reference,
         started_s=started_s,
-        own=strategy.own_arrays(module),
+        own=joined.strategy.own_arrays(module),
     )
     running.anchor(module)
     return running
 
 
-def _first_kept(
-    state: Mapping[str, Tensor],
-    arrays: Mapping[str, Tensor],
-    *,
-    split: Partition,
-    strategy: FederatedStrategy,
+def _arrays_to_load(
+    joined: JoinedRound, state: Mapping[str, Tensor], *, split: Partition
 ) -> dict[str, Tensor]:
-    origins = {name: arrays.get(strategy.origin_of(name)) for name in split.kept}
-    return {
+    if joined.device_round is None:
+        return {}
+    arrays: dict[str, Tensor] = joined.device_round.download().torch_tensors()
+    fixed = [name for name in split.fixed if name in arrays]
+    check_matches(state, arrays, received=(*split.received, *fixed), kept=split.kept)
+    origins = {name: arrays.get(joined.strategy.origin_of(name)) for name in split.kept}
+    first_kept = {
         name: origin
         for name, origin in origins.items()
         if origin is not None and origin.shape == state[name].shape
     }
+    return {name: arrays[name] for name in (*split.received, *fixed)} | first_kept
+
+
+@torch.no_grad()
+def _copy_(arrays: Mapping[str, Tensor], *, into: Mapping[str, Tensor]) -> None:
+    for name, array in arrays.items():
+        into[name].copy_(array)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from edgeml_lightning.distributed.sharding import placed_like, whole_tensor
+
 __all__ = ["OptimizerState", "named_optimizer_state", "restore_optimizer_state_"]
 
 _SEPARATOR: Final = "//"
@@ -34,7 +36,7 @@ class OptimizerState:
 def named_optimizer_state(
     optimizers: Iterable[Optimizer], names: Mapping[nn.Parameter, str]
 ) -> OptimizerState:
-    """Return copies, on the CPU, of what ``optimizers`` remember of the named parameters.
+    """Return copies, on the CPU, of what ``optimizers`` remember of the named parameters, whole.
 
     Pieces that are neither tensors nor numbers are left out.
     """
@@ -49,7 +51,7 @@ def named_optimizer_state(
             for piece, value in pieces.items():
                 key = f"{name}{_SEPARATOR}{piece}"
                 if isinstance(value, Tensor):
-                    tensors[key] = value.detach().to("cpu", copy=True).contiguous()
+                    tensors[key] = whole_tensor(value.detach()).to("cpu", copy=True).contiguous()
                 elif isinstance(value, int | float):
                     numbers[key] = value
     return OptimizerState(tensors, numbers)
@@ -83,5 +85,5 @@ def _fitted(value: Tensor | float, parameter: Tensor) -> Tensor | float:
     if not isinstance(value, Tensor):
         return value
     if value.shape == parameter.shape and value.is_floating_point() and value.dim() > 0:
-        return value.to(parameter.device, parameter.dtype, copy=True)
+        return placed_like(value, parameter)
     return value.clone()

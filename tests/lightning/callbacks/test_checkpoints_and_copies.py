@@ -148,7 +148,7 @@ def test_personal_state_comes_back_from_a_checkpoint_where_the_store_is_lost(
     assert torch.equal(watcher.head, expected["classifier.weight"])
 
 
-def test_a_copy_keeps_the_arguments_and_the_last_round_but_no_connection(federation: Federation) -> None:
+def test_a_copy_keeps_the_arguments_and_the_last_round_but_noconnection(federation: Federation) -> None:
     (client,) = opened(federation, "device")
     callback = FederatedCallback(client, model="digits", strategy=Ditto(0.1), wait_s=30)
     module = make()
@@ -158,7 +158,7 @@ def test_a_copy_keeps_the_arguments_and_the_last_round_but_no_connection(federat
     for twin in (pickle.loads(pickle.dumps(callback)), copy.deepcopy(callback)):  # noqa: S301 - our own bytes
         assert twin.strategy == Ditto(0.1)
         assert twin.last_round == callback.last_round
-        assert twin._connection.given is None
+        assert twin.connection.given is None
 
 
 def test_a_client_can_be_made_when_it_is_first_needed(federation: Federation) -> None:
@@ -178,7 +178,7 @@ def test_a_client_can_be_made_when_it_is_first_needed(federation: Federation) ->
 
     assert made == [client]
     callback.close()
-    assert callback._connection._made is None
+    assert callback.connection._made is None
 
 
 def test_without_a_client_the_environment_says_where_the_control_plane_is(
@@ -189,5 +189,5 @@ def test_without_a_client_the_environment_says_where_the_control_plane_is(
 
     callback = FederatedCallback(model="digits")
 
-    assert callback._connection.client().api_base == federation.server.api_base
+    assert callback.connection.client().api_base == federation.server.api_base
     callback.close()

@@ -13,15 +13,15 @@ from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 from edgeml_client.errors import ConfigurationError, FilterConfigError
 from edgeml_lightning import Ditto, FederatedCallback
 from edgeml_lightning.callbacks.requirements import require_lightning
-from edgeml_lightning.callbacks.sample_count import count_samples
+from edgeml_lightning.callbacks.sample_count import Shard, shard_of, total_samples
 from edgeml_lightning.errors import UnsupportedTrainingError
 from tests.lightning.federation import DigitsNet, digits_of, loader, trainer
 
 
-def test_several_devices_are_refused_for_now() -> None:
-    running = trainer(FederatedCallback(None, model="digits"), strategy="ddp", devices=1)
+def test_processes_that_end_with_the_fit_are_refused() -> None:
+    running = trainer(FederatedCallback(None, model="digits"), strategy="ddp_spawn", devices=2)
 
-    with pytest.raises(UnsupportedTrainingError, match=r"DDPStrategy: pass L.Trainer\(devices=1"):
+    with pytest.raises(UnsupportedTrainingError, match=r"would end with them: use strategy='ddp'"):
         running.callbacks[0].setup(running, DigitsNet(), "fit")  # type: ignore[attr-defined]
 
 
@@ -74,18 +74,18 @@ def test_anything_else_is_named_too() -> None:
 def test_samples_are_those_an_epoch_draws_from(
     arguments: dict[str, Any], max_batches: float, expected: int
 ) -> None:
-    assert count_samples(DataLoader(digits_of(0), **arguments), max_batches=max_batches) == expected
+    assert shard_of(DataLoader(digits_of(0), **arguments), max_batches=max_batches) == Shard(None, expected)
 
 
 @pytest.mark.parametrize("loaders", [[loader(digits_of(0))], {"a": loader(digits_of(0))}, None])
 def test_several_loaders_need_a_sample_count(loaders: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"sample_count=\.\.\."):
-        count_samples(loaders)
+        shard_of(loaders)
 
 
 def test_no_samples_are_an_error() -> None:
     with pytest.raises(ConfigurationError, match="no training samples"):
-        count_samples(DataLoader(digits_of(0), sampler=SubsetRandomSampler([])))
+        total_samples([shard_of(DataLoader(digits_of(0), sampler=SubsetRandomSampler([])))])
 
 
 def test_data_that_claims_a_length_it_does_not_have_needs_a_sample_count() -> None:
@@ -97,4 +97,4 @@ def test_data_that_claims_a_length_it_does_not_have_needs_a_sample_count() -> No
             raise TypeError("a stream has no length")
 
     with pytest.raises(ConfigurationError, match="sample_count"):
-        count_samples(DataLoader(Unsized()))
+        shard_of(DataLoader(Unsized()))

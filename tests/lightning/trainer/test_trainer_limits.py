@@ -34,7 +34,7 @@ QUIET: dict[str, Any] = {
         ({"max_steps": 10, "max_epochs": 1}, "max_steps=10 counts over all rounds"),
         ({"max_epochs": -1}, "epochs of one round"),
         ({"max_epochs": 1, "max_time": "00:01:00:00"}, "max_time counts over all rounds"),
-        ({"max_epochs": 1, "strategy": "ddp_spawn"}, "use L.Trainer"),
+        ({"max_epochs": 1, "strategy": "ddp_spawn"}, "use strategy='ddp'"),
         ({"fast_dev_run": True}, "limit_train_batches=1"),
     ],
 )
