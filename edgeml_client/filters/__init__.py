@@ -1,22 +1,27 @@
-"""Filters between training and upload: clip, noise, validate, sparsify, quantize, and your own."""
+"""Filters between training and upload: bound, hide, choose, shorten, and your own."""
 
 from edgeml_client.filters.clip import GradientClipFilter, NormValidationFilter
-from edgeml_client.filters.compression import QuantizationFilter, SparsificationFilter
 from edgeml_client.filters.delta_filter import DataKind, DeltaFilter, FilterConfig
 from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.error_feedback import ErrorFeedbackFilter
+from edgeml_client.filters.low_rank import LowRankFilter
+from edgeml_client.filters.named_arrays import ExcludeFilter, OnlyFilter
 from edgeml_client.filters.noise import GaussianNoiseFilter
-from edgeml_client.filters.pipeline import apply_filters, filter_vector
+from edgeml_client.filters.pipeline import apply_filters, run_filters_
+from edgeml_client.filters.quantization import QuantizationFilter
 from edgeml_client.filters.registry import FilterRegistry
 from edgeml_client.filters.resolve import filters_of, resolve_announced, resolve_filters
 from edgeml_client.filters.result import AuditEntry, FilterResult
+from edgeml_client.filters.sparsification import SparsificationFilter
 from edgeml_client.filters.step import FilterStep
+from edgeml_client.filters.stochastic_sign import StochasticSignFilter
 
 __all__ = [
     "AuditEntry",
     "DataKind",
     "DeltaFilter",
     "ErrorFeedbackFilter",
+    "ExcludeFilter",
     "FilterConfig",
     "FilterEffects",
     "FilterRegistry",
@@ -24,24 +29,31 @@ __all__ = [
     "FilterStep",
     "GaussianNoiseFilter",
     "GradientClipFilter",
+    "LowRankFilter",
     "NormValidationFilter",
+    "OnlyFilter",
     "QuantizationFilter",
     "Sensitivity",
     "SparsificationFilter",
     "Sparsity",
+    "StochasticSignFilter",
     "apply_filters",
-    "filter_vector",
     "filters_of",
     "resolve_announced",
     "resolve_filters",
+    "run_filters_",
 ]
 
 for _built_in in (
     GradientClipFilter,
     GaussianNoiseFilter,
     NormValidationFilter,
+    ExcludeFilter,
+    OnlyFilter,
     SparsificationFilter,
+    LowRankFilter,
     QuantizationFilter,
+    StochasticSignFilter,
     ErrorFeedbackFilter,
 ):
     FilterRegistry.register(_built_in.filter_type, _built_in)

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Final, TypeVar
+
+import numpy as np
 
 from edgeml_client.errors import FilterConfigError
-from edgeml_client.filters.compression import QuantizationFilter, SparsificationFilter
+from edgeml_client.filters.delta_filter import DeltaFilter
+from edgeml_client.filters.effects import Sparsity
 from edgeml_client.filters.error_feedback import ErrorFeedbackFilter
+from edgeml_client.filters.quantization import QuantizationFilter
+from edgeml_client.filters.sparsification import SparsificationFilter
 from edgeml_client.filters.step import FilterStep
-from edgeml_client.updates.coding import Coding
+from edgeml_client.filters.stochastic_sign import StochasticSignFilter
+from edgeml_client.filters.vector_filter import secure_generator
+from edgeml_client.schemas import UpdateHeader
+from edgeml_client.updates.coding import Coding, encode_coded_
+from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["CodedEnding", "split_coded_ending"]
+
+_FLOATS: Final = Coding(values="float32")
+_SIGNS: Final = Coding(values="int8", scales="float32")
+"""Signs with a magnitude for each array, and 8 bits for what stochastic_sign leaves alone."""
+
+_BITS_OF_A_SIGN: Final = 1.5
+"""What compression makes of the levels -127 and 127 in no order."""
+
+_WIDTHS: Final = (4, 8, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,27 +40,62 @@ class CodedEnding:
 
     Attributes:
         coding: How values are coded.
-        fraction: The fraction of the numbers that is sent.
+        steps: The filters this stands for, in their order; none if it loses nothing.
+        sparsification: Selects the numbers that are sent; without, all are that are not zero.
+        quantization: Puts them on a grid.
         has_error_feedback: Whether what is dropped is kept for the next round.
-        steps: The filters this stands for, in their order.
     """
 
     coding: Coding
-    fraction: float
-    has_error_feedback: bool
-    steps: tuple[FilterStep, ...]
+    steps: tuple[FilterStep, ...] = ()
+    sparsification: SparsificationFilter | None = None
+    quantization: QuantizationFilter | None = None
+    has_error_feedback: bool = False
+
+    @property
+    def bits_per_value(self) -> float:
+        """The bits of a value that is sent, before what compression makes of patterns in them."""
+        if self.coding.scales is None:
+            return 32.0
+        return math.log2(2 * self.quantization.largest_level + 1) if self.quantization else _BITS_OF_A_SIGN
+
+    def encode_(
+        self, header: UpdateHeader, vector: DeltaVector, *, generator: np.random.Generator | None = None
+    ) -> bytes:
+        """Return the file of the update, and leave in ``vector`` what a reader of the file will miss.
+
+        Args:
+            header: The envelope.
+            vector: The update before these filters; it is overwritten.
+            generator: The source of stochastic rounding; by default one seeded by the operating system.
+
+        Raises:
+            InvalidUpdateError: The vector holds NaN or Inf, or a private array.
+        """
+        selection, grid = self.sparsification, self.quantization
+        is_random = grid is not None and grid.rounding == "stochastic"
+        return encode_coded_(
+            header,
+            vector,
+            coding=self.coding,
+            fraction=selection.top_k if selection and selection.top_k else 1.0,
+            selected=selection.select(vector.values) if selection and selection.random_k else None,
+            largest_level=grid.largest_level if grid else None,
+            generator=(generator or secure_generator()) if is_random else None,
+        )
 
 
 def split_coded_ending(
     steps: Sequence[FilterStep],
 ) -> tuple[tuple[FilterStep, ...], CodedEnding | None]:
-    """Return the filters to run on the vector, and the coding that their last ones ask for.
+    """Return the filters to run on the vector, and how what they leave is coded.
 
-    The ending is ``error_feedback``, ``sparsification`` and ``quantization``, in this order, each of them
-    optional; at least one of the last two makes it one. Only 4, 8 and 16 bits have a coded form.
+    ``error_feedback``, ``sparsification`` and ``quantization`` at the end, in this order and each of them
+    optional, are carried out by the coding itself. Otherwise an update that is known to hold zeros is coded
+    without a loss. Any other one has no coded form.
 
     Raises:
-        FilterConfigError: ``error_feedback`` stands elsewhere, or before a quantization without a coded form.
+        FilterConfigError: ``error_feedback`` stands elsewhere.
 
     Example:
         >>> from edgeml_client.filters import resolve_filters
@@ -51,28 +105,52 @@ def split_coded_ending(
         ...     {"type": "quantization", "bits": 4},
         ... ])
         >>> before, ending = split_coded_ending(steps)
-        >>> [step.type for step in before], ending.coding.values, ending.fraction
+        >>> [step.type for step in before], ending.coding.values, ending.sparsification.top_k
         (['gradient_clip'], 'int4', 0.1)
     """
-    before = list(steps)
-    quantization = _pop_last(before, QuantizationFilter)
-    sparsification = _pop_last(before, SparsificationFilter)
-    feedback = _pop_last(before, ErrorFeedbackFilter) if quantization or sparsification else None
+    before, taken = list(steps), list[FilterStep]()
+    quantization = _take_last_(before, QuantizationFilter, taken)
+    sparsification = _take_last_(before, SparsificationFilter, taken)
+    feedback = _take_last_(before, ErrorFeedbackFilter, taken) if taken else None
     if any(isinstance(step.step, ErrorFeedbackFilter) for step in before):
         raise FilterConfigError(
             "filter 'error_feedback' must stand directly before the 'sparsification' or 'quantization' that "
             "ends the filters: it keeps what these two drop"
         )
-    bits: Any = quantization.step.parameters["bits"] if quantization else None
-    coding = Coding.for_bits(bits)
-    if coding is None and feedback is not None:
-        raise FilterConfigError("filter 'error_feedback' works with 'quantization' to 4, 8 or 16 bits")
-    if coding is None or not (quantization or sparsification):
-        return tuple(steps), None
-    taken = tuple(step for step in (feedback, sparsification, quantization) if step)
-    fraction: Any = sparsification.step.parameters["top_k"] if sparsification else 1.0
-    return tuple(before), CodedEnding(coding, fraction, feedback is not None, taken)
+    if not taken:
+        return tuple(before), _without_loss(before)
+    coding = _integers(quantization.bits) if quantization else _FLOATS
+    ending = CodedEnding(coding, tuple(taken), sparsification, quantization, feedback is not None)
+    return tuple(before), ending
 
 
-def _pop_last(steps: list[FilterStep], kind: type) -> FilterStep | None:
-    return steps.pop() if steps and isinstance(steps[-1].step, kind) else None
+_Filter = TypeVar("_Filter", bound=DeltaFilter)
+
+
+def _take_last_(before: list[FilterStep], kind: type[_Filter], taken: list[FilterStep]) -> _Filter | None:
+    last = before[-1].step if before else None
+    if not isinstance(last, kind):
+        return None
+    taken.insert(0, before.pop())
+    return last
+
+
+def _without_loss(steps: Sequence[FilterStep]) -> CodedEnding | None:
+    """Return how the numbers that are left by ``steps`` are coded; ``None`` if a dense file is smaller."""
+    if steps and isinstance(steps[-1].step, StochasticSignFilter):
+        return CodedEnding(_SIGNS)
+    return CodedEnding(_FLOATS) if _leave_zeros(steps) else None
+
+
+def _integers(bits: int) -> Coding:
+    """Return the coding with the narrowest integers that hold the levels of so many bits."""
+    return Coding.for_bits(next(width for width in _WIDTHS if bits <= width)) or _FLOATS
+
+
+def _leave_zeros(steps: Sequence[FilterStep]) -> bool:
+    """Return whether zeros that a filter made are still there after the last one."""
+    has_zeros = False
+    for step in steps:
+        if step.step.effects.sparsity is not Sparsity.KEEPS:
+            has_zeros = step.step.effects.sparsity not in (Sparsity.FILLS, Sparsity.UNKNOWN)
+    return has_zeros

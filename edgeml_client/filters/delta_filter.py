@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from pydantic import JsonValue
 
 from edgeml_client.filters.effects import FilterEffects
+from edgeml_client.updates.layout import Layout
 
 __all__ = ["DataKind", "DeltaFilter", "FilterConfig"]
 
@@ -58,6 +59,19 @@ class DeltaFilter(ABC):
         """
         del config
         return cls()
+
+    def for_round(self, round_id: str) -> DeltaFilter:
+        """Return the filter as it works in one round; by default it is the same in all of them."""
+        del round_id
+        return self
+
+    def check_layout(self, layout: Layout) -> None:
+        """Return if the filter can work on a model with these arrays; by default it always can.
+
+        Raises:
+            FilterConfigError: It cannot.
+        """
+        del layout
 
     @property
     def name(self) -> str:

@@ -2,56 +2,108 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import override
 
+from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters, rename
 from edgeml_client.filters.vector_filter import VectorFilter
 from edgeml_client.updates.vector import DeltaVector
 
-__all__ = ["GaussianNoiseFilter"]
+__all__ = ["GaussianNoiseFilter", "is_variance"]
 
 _VARIANCES: Final = frozenset({"running_var", "moving_var", "moving_variance"})
 
 
-class Sigma(FilterParameters):
-    """``sigma``, at least 0."""
+def is_variance(name: str) -> bool:
+    """Return whether an array holds variances, by the last segment of its name.
 
-    sigma: Annotated[float, Field(ge=0)]
+    Example:
+        >>> is_variance("body.bn1.running_var"), is_variance("running_var.weight")
+        (True, False)
+    """
+    return name.rpartition(".")[2] in _VARIANCES
+
+
+class NoiseScale(FilterParameters):
+    """``sigma``, or ``noise_multiplier``, at least 0; both, if they agree."""
+
+    sigma: Annotated[float, Field(ge=0)] | None = None
+    noise_multiplier: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _some_scale(self) -> Self:
+        if self.sigma is None and self.noise_multiplier is None:
+            raise ValueError("needs 'sigma', or 'noise_multiplier' behind a clip")
+        return self
 
 
 class GaussianNoiseFilter(VectorFilter):
-    """``gaussian_noise{sigma}``: add independent normal noise to every number of the update.
+    r"""``gaussian_noise{sigma}`` or ``gaussian_noise{noise_multiplier}``: add normal noise to every number.
+
+    With a ``noise_multiplier`` :math:`z`, the standard deviation is :math:`\sigma = z C` for the bound
+    :math:`C` of the clip before it: the Gaussian mechanism as in Abadi et al., 2016
+    (https://arxiv.org/abs/1607.00133, Algorithm 1). :func:`resolve_filters` finds that clip in the same list;
+    what stands between may not enlarge a norm. On a device this is *local* privacy; a mean over :math:`n`
+    devices has noise of :math:`\sigma / \sqrt n`.
 
     Arrays named ``running_var`` (or ``moving_var``, ``moving_variance``), whatever module they belong to, are
-    left alone: a variance pushed below zero turns the next forward pass into NaN. Integer arrays are not
-    part of an update at all. Noise alone gives no privacy guarantee; put ``gradient_clip`` before it.
+    left alone: a variance pushed below zero turns the next forward pass into NaN. So nothing hides them: keep
+    them on the device, or ``exclude`` them. Integer arrays are not part of an update at all. Noise alone
+    gives no privacy guarantee; put ``gradient_clip`` before it.
 
     Args:
         sigma: The standard deviation, in the units of the parameters. Configs may spell it ``stddev``.
+        noise_multiplier: The standard deviation as a multiple of the bound of the clip before it.
     """
 
     filter_type = "gaussian_noise"
-    parameters_type = Sigma
+    parameters_type = NoiseScale
     effects = FilterEffects(sensitivity=Sensitivity.RANDOMIZES, sparsity=Sparsity.FILLS)
 
-    def __init__(self, sigma: float) -> None:
-        super().__init__(sigma=sigma)
-        self.sigma = float(sigma)
+    def __init__(self, sigma: float | None = None, *, noise_multiplier: float | None = None) -> None:
+        super().__init__(sigma=sigma, noise_multiplier=noise_multiplier)
+        self.sigma = sigma
+        self.noise_multiplier = noise_multiplier
 
     @classmethod
     @override
     def _canonical(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         return rename(values, old="stddev", new="sigma", filter_type=cls.filter_type)
 
+    def calibrated(self, *, max_norm: float) -> GaussianNoiseFilter:
+        """Return the filter with ``sigma`` = ``noise_multiplier`` * ``max_norm``.
+
+        Raises:
+            FilterConfigError: It has another ``sigma`` already.
+        """
+        sigma = (self.noise_multiplier or 0.0) * max_norm
+        if self.sigma is not None and not math.isclose(self.sigma, sigma, rel_tol=1e-9):
+            raise FilterConfigError(
+                f"filter {self.filter_type!r}: sigma = {self.sigma!r} contradicts noise_multiplier = "
+                f"{self.noise_multiplier!r} behind a clip to {max_norm!r}; give one of the two"
+            )
+        return GaussianNoiseFilter(sigma, noise_multiplier=self.noise_multiplier)
+
     @override
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
+        """Add the noise.
+
+        Raises:
+            FilterConfigError: There is a ``noise_multiplier`` alone, and no clip that it refers to.
+        """
+        if self.sigma is None:
+            raise FilterConfigError(
+                f"filter {self.filter_type!r}: noise_multiplier refers to the clip before it; run both with "
+                "apply_filters, or give sigma"
+            )
         for name, view in vector.items():
-            if name.rpartition(".")[2] not in _VARIANCES:
+            if not is_variance(name):
                 noise = generator.standard_normal(view.shape, dtype=np.float32)
                 np.add(view, noise * np.float32(self.sigma), out=view)

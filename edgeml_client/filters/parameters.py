@@ -14,7 +14,10 @@ __all__ = ["FilterParameters", "rename"]
 
 
 class FilterParameters(BaseModel):
-    """The parameters of one filter type under their canonical names; numbers are finite numbers."""
+    """The parameters of one filter type under their canonical names; numbers are finite numbers.
+
+    What is not given and has a default is not recorded either.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -33,6 +36,8 @@ class FilterParameters(BaseModel):
     @classmethod
     def _sentence(cls, exc: ValidationError, filter_type: str) -> str:
         problem = exc.errors(include_url=False)[0]
+        if not problem["loc"]:
+            return f"filter {filter_type!r} {problem['msg'].removeprefix('Value error, ')}"
         key = str(problem["loc"][0])
         taken = ", ".join(cls.model_fields)
         if problem["type"] == "extra_forbidden":

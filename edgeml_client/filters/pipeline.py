@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from edgeml_client.filters.audit import RanFilter, audited
 from edgeml_client.filters.delta_filter import DataKind, DeltaFilter, FilterConfig, applies_to
 from edgeml_client.filters.resolve import resolve_filters
-from edgeml_client.filters.result import AuditEntry, FilterResult
+from edgeml_client.filters.result import FilterResult
 from edgeml_client.filters.step import FilterStep
 from edgeml_client.filters.vector_filter import VectorFilter, secure_generator
 from edgeml_client.updates.arrays import State, describe, layout_of, like
 from edgeml_client.updates.vector import DeltaVector
 
-__all__ = ["apply_filters", "filter_vector"]
+__all__ = ["apply_filters", "run_filters_"]
 
 
 def apply_filters(
@@ -40,7 +41,7 @@ def apply_filters(
             ``False`` logs a warning instead.
 
     Raises:
-        FilterConfigError: A type, a key, a value or the order is wrong.
+        FilterConfigError: A type, a key, a value or the order is wrong, or a name matches no array.
         NonFiniteError: An array holds NaN or Inf, before the first filter or after one of them.
         NormExceededError: ``norm_validation`` refused the update.
         ModelMismatchError: A filter changed names or shapes, or an entry is no array.
@@ -54,33 +55,44 @@ def apply_filters(
     """
     steps = resolve_filters(filters, strict=strict)
     floating = {name: value for name, value in delta.items() if describe(name, value).is_averaged}
-    vector, trail = filter_vector(floating, steps, data_kind, generator=generator)
+    vector = DeltaVector.of(floating)
+    for step in steps:
+        step.step.check_layout(vector.layout)
+    ran = run_filters_(vector, steps, data_kind, examples=floating, generator=generator)
+    trail = tuple(audited(ran, vector))
     filtered = _views(vector, floating)
     return FilterResult({name: filtered.get(name, value) for name, value in delta.items()}, trail)
 
 
-def filter_vector(
-    floating: State | DeltaVector,
+def run_filters_(
+    vector: DeltaVector,
     steps: Iterable[FilterStep],
     data_kind: DataKind = DataKind.WEIGHT_DIFF,
     *,
+    examples: State | None = None,
     generator: np.random.Generator | None = None,
-) -> tuple[DeltaVector, tuple[AuditEntry, ...]]:
-    """Return floating arrays as one filtered vector, and the audit trail; see :func:`apply_filters`.
+) -> Iterator[RanFilter]:
+    """Filter ``vector`` in place, and yield each filter once it ran.
 
-    Arrays are copied; a vector is given away: it is filtered in place, and returned.
+    Args:
+        vector: It holds the numbers so far whenever a filter is yielded.
+        steps: Filters, resolved; those made for other kinds of data are skipped.
+        data_kind: What the vector holds.
+        examples: For each array one of the kind that the user's own filters get; by default NumPy arrays.
+        generator: The source of noise; by default one seeded by the operating system.
+
+    Raises:
+        NonFiniteError: An array holds NaN or Inf, before the first filter or after one of them.
+        NormExceededError: ``norm_validation`` refused the update.
+        ModelMismatchError: A filter changed names or shapes.
     """
-    vector = floating if isinstance(floating, DeltaVector) else DeltaVector.of(floating)
-    examples = vector.views() if isinstance(floating, DeltaVector) else floating
     source = generator or secure_generator()
     norm = vector.norm()
-    trail: list[AuditEntry] = []
     for step in steps:
         if applies_to(step.step, data_kind):
-            norm_after = _run_(step, vector, examples, norm=norm, generator=source)
-            trail.append(_entry(step, vector, norm_before=norm, norm_after=norm_after))
-            norm = norm_after
-    return vector, tuple(trail)
+            before = norm
+            norm = _run_(step, vector, examples or vector.views(), norm=before, generator=source)
+            yield RanFilter(step, norm_before=before, norm_after=norm)
 
 
 def _run_(
@@ -102,13 +114,3 @@ def _run_(
 
 def _views(vector: DeltaVector, examples: State) -> dict[str, Any]:
     return {name: like(examples[name], view) for name, view in vector.items()}
-
-
-def _entry(step: FilterStep, vector: DeltaVector, *, norm_before: float, norm_after: float) -> AuditEntry:
-    return AuditEntry(
-        type=step.type,
-        parameters=step.parameters,
-        norm_before=norm_before,
-        norm_after=norm_after,
-        kept_fraction=vector.count_nonzero() / max(1, vector.values.size),
-    )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from edgeml_client.errors import FilterConfigError
+from edgeml_client.filters.calibration import calibrated
 from edgeml_client.filters.delta_filter import DeltaFilter, FilterConfig
 from edgeml_client.filters.order import order_problems
 from edgeml_client.filters.registry import FilterRegistry
@@ -27,7 +28,8 @@ def resolve_filters(
     """Return the filters that ``filters`` describe, all checked; do this before training, not after.
 
     Their order is checked from what each declares (:class:`FilterEffects`): noise before clipping, top-k
-    after noise, quantization before sparsification, and anything after masking are refused.
+    after noise, quantization before sparsification, and anything after masking are refused. A
+    ``noise_multiplier`` takes its ``sigma`` from the clip before it in ``filters``.
 
     Args:
         filters: Config entries and filter objects, in order.
@@ -81,7 +83,7 @@ def resolve_announced(config: RoundConfig) -> tuple[FilterStep, ...]:
 
 
 def _all_resolved(filters: Iterable[FilterConfig | DeltaFilter], *, strict: bool) -> tuple[FilterStep, ...]:
-    return tuple(_resolved(filters, strict=strict))
+    return calibrated(tuple(_resolved(filters, strict=strict)))
 
 
 def _resolved(filters: Iterable[FilterConfig | DeltaFilter], *, strict: bool) -> Iterator[FilterStep]:

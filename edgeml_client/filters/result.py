@@ -23,6 +23,8 @@ class AuditEntry(Record):
         norm_before: The L2 norm over all floating arrays before it ran.
         norm_after: The same afterwards.
         kept_fraction: The fraction of all numbers that are not zero afterwards.
+        num_bytes: What the update would take if it left the device now, coded as a round codes it: computed
+            from the count of numbers and their bits, not by coding it; its header is not in it.
     """
 
     type: str
@@ -30,13 +32,7 @@ class AuditEntry(Record):
     norm_before: float
     norm_after: float
     kept_fraction: float
-
-    def for_upload(self) -> dict[str, JsonValue]:
-        """Return what an update tells the control plane: which filter, with which parameters.
-
-        The measured figures stay on the device: the norm before clipping, or before noise, is private.
-        """
-        return {"type": self.type, "parameters": self.parameters}
+    num_bytes: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
@@ -35,3 +35,14 @@ class FilterStep:
         return {
             key: value for key, value in self.config.items() if key != "type" and isinstance(value, plain)
         }
+
+    def for_round(self, round_id: str) -> FilterStep:
+        """Return the filter as it works in one round."""
+        return replace(self, step=self.step.for_round(round_id))
+
+    def for_upload(self) -> dict[str, JsonValue]:
+        """Return what an update tells the control plane: which filter, with which parameters.
+
+        What it measured stays on the device: the norm before clipping, or before noise, is private.
+        """
+        return {"type": self.type, "parameters": self.parameters}

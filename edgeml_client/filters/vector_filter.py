@@ -50,7 +50,8 @@ class VectorFilter(DeltaFilter):
     def from_config(cls, config: FilterConfig) -> Self:
         """Return the filter that ``config`` describes; see the class for what it raises."""
         given = cls._canonical({key: value for key, value in config.items() if key != "type"})
-        return cls(**cls.parameters_type.read(given, filter_type=cls.filter_type).model_dump())
+        read = cls.parameters_type.read(given, filter_type=cls.filter_type)
+        return cls(**read.model_dump(exclude_defaults=True))
 
     @classmethod
     def _canonical(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -60,7 +61,7 @@ class VectorFilter(DeltaFilter):
     @property
     @override
     def parameters(self) -> dict[str, JsonValue]:
-        return self._parameters.model_dump(mode="json")
+        return self._parameters.model_dump(mode="json", exclude_defaults=True)
 
     @abstractmethod
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:

@@ -85,8 +85,8 @@ class DeviceRound:
         self._models = models
         self._sender = sender
         self._filters = resolve_announced(assignment.config)
-        self.check_filters()
         self._model: GlobalModel | None = None
+        self.check_filters()
 
     def check_filters(self, filters: Iterable[FilterConfig | DeltaFilter] = ()) -> None:
         """Check that ``filters`` can follow those of the round; do this before training, not after.
@@ -97,7 +97,10 @@ class DeviceRound:
         split_coded_ending(self._followed_by(filters))
 
     def _followed_by(self, filters: Iterable[FilterConfig | DeltaFilter]) -> tuple[FilterStep, ...]:
-        return (*self._filters, *resolve_filters(filters, behind=self._filters))
+        steps = (*self._filters, *resolve_filters(filters, behind=self._filters))
+        if self._model is not None:
+            _check_layout(steps, self._model.layout)
+        return tuple(step.for_round(self.round_id) for step in steps)
 
     def __repr__(self) -> str:
         return f"DeviceRound({self.round_id!r}, {self.step})"
@@ -128,6 +131,7 @@ class DeviceRound:
         Raises:
             RoundStateError: The update was submitted already.
             InvalidResponseError: What came is no model, or not the one the round starts from.
+            FilterConfigError: A filter of the round names arrays that the model does not have.
         """
         self._progress.require(RoundStep.DOWNLOADED)
         if self._model is None:
@@ -135,6 +139,7 @@ class DeviceRound:
                 self.assignment.model_id, self.assignment.version, base_digest=self.assignment.base_digest
             )
             self.num_bytes_received += num_bytes
+            _check_layout(self._filters, self._model.layout)
         self._progress = self._progress.advance(RoundStep.DOWNLOADED)
         return self._model
 
@@ -201,6 +206,11 @@ class DeviceRound:
         self.num_bytes_sent += num_bytes
         self._progress = self._progress.advance(RoundStep.SUBMITTED)
         return receipt
+
+
+def _check_layout(filters: Iterable[FilterStep], layout: Layout) -> None:
+    for step in filters:
+        step.step.check_layout(layout)
 
 
 def _private_arrays(layout: Layout, private: Collection[str]) -> tuple[str, ...]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from pydantic import JsonValue
 
-from edgeml_client.filters import FilterStep, filter_vector
-from edgeml_client.filters.coded_ending import CodedEnding, split_coded_ending
+from edgeml_client.filters import FilterStep, run_filters_
+from edgeml_client.filters.coded_ending import split_coded_ending
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.arrays import State
-from edgeml_client.updates.coding import encode_coded_
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.update_file import encode_update, open_update
@@ -43,6 +43,7 @@ def make_update(
     layout: Layout,
     residuals: ResidualStore,
     allow_coded: bool,
+    generator: np.random.Generator | None = None,
 ) -> MadeUpdate:
     """Return the update file of a delta, coded if that is possible and allowed.
 
@@ -56,6 +57,8 @@ def make_update(
         layout: The arrays of the global model.
         residuals: Where this device keeps what its updates leave out.
         allow_coded: Whether the control plane reads coded updates.
+        generator: The source of noise and of stochastic rounding; by default one seeded by the operating
+            system.
 
     Raises:
         FilterConfigError: ``error_feedback`` stands where it cannot work.
@@ -63,20 +66,20 @@ def make_update(
         NormExceededError: ``norm_validation`` refused the update.
         RoundStateError: This device already made its update for this round.
     """
+    vector = delta if isinstance(delta, DeltaVector) else DeltaVector.of(delta)
     before, ending = split_coded_ending(steps)
     if ending is None or not (allow_coded or ending.has_error_feedback):
-        vector, trail = filter_vector(delta, steps)
-        header = header_for(tuple(entry.for_upload() for entry in trail))
-        return MadeUpdate(encode_update(header, vector.views()))
-    vector, trail = filter_vector(delta, before)
-    header = header_for((*(entry.for_upload() for entry in trail), *_audit(ending)))
+        ran = [done.step for done in run_filters_(vector, steps, generator=generator)]
+        return MadeUpdate(encode_update(header_for(_audit(ran)), vector.views()))
+    ran = [done.step for done in run_filters_(vector, before, generator=generator)]
+    header = header_for(_audit((*ran, *ending.steps)))
     if ending.has_error_feedback:
         residuals.add_to_(vector, model_id=header.model_id, round_id=header.round_id)
-    data = encode_coded_(header, vector, coding=ending.coding, fraction=ending.fraction)
+    data = ending.encode_(header, vector, generator=generator)
     if not allow_coded:
         data = encode_update(header, dict(open_update(data, layout).arrays()))
     return MadeUpdate(data, vector if ending.has_error_feedback else None)
 
 
-def _audit(ending: CodedEnding) -> AuditTrail:
-    return tuple({"type": step.type, "parameters": step.parameters} for step in ending.steps)
+def _audit(steps: Iterable[FilterStep]) -> AuditTrail:
+    return tuple(step.for_upload() for step in steps)

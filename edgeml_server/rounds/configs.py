@@ -43,6 +43,8 @@ def checked_config(config: RoundConfig, layout: Layout) -> RoundConfig:
     try:
         steps = resolve_filters(filters_of(config))
         split_coded_ending(steps)
+        for step in steps:
+            step.step.check_layout(layout)
     except FilterConfigError as exc:
         raise InvalidContentError(f"config.filters: {exc}") from exc
     asked_for = steps[len(steps) - len(config.filters) :]
@@ -86,8 +88,11 @@ def _spelled_for_every_sdk(entry: Mapping[str, JsonValue]) -> dict[str, JsonValu
     match entry:
         case {"type": "gaussian_noise", "sigma": sigma}:
             spelled["stddev"] = sigma
-        case {"type": "sparsification", "top_k": float(top_k) | int(top_k)}:
-            spelled["top_k_percent"] = top_k * 100
+        case {"type": "sparsification", "top_k": float(fraction) | int(fraction)} | {
+            "type": "sparsification",
+            "random_k": float(fraction) | int(fraction),
+        }:
+            spelled["top_k_percent"] = fraction * 100
         case _:
             pass
     return spelled

@@ -2,6 +2,7 @@
 
 from edgeml_client.updates.coding.coded_file import CodedUpdateFile
 from edgeml_client.updates.coding.encoder import encode_coded_
+from edgeml_client.updates.coding.random_selection import select_random
 from edgeml_client.updates.coding.selection import count_to_keep, select_largest
 from edgeml_client.updates.coding.spec import CODING_KEY, Chunk, Coding
 
@@ -13,4 +14,5 @@ __all__ = [
     "count_to_keep",
     "encode_coded_",
     "select_largest",
+    "select_random",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from edgeml_client.updates.coding.frames import compress
 from edgeml_client.updates.coding.index import encode_index
 from edgeml_client.updates.coding.levels import pack, quantize
 from edgeml_client.updates.coding.runs import Runs
-from edgeml_client.updates.coding.selection import count_to_keep, select_largest
+from edgeml_client.updates.coding.selection import Positions, count_to_keep, select_largest
 from edgeml_client.updates.coding.spec import (
     CHUNK_LENGTH,
     CODING_KEY,
@@ -39,6 +39,8 @@ def encode_coded_(
     *,
     coding: Coding,
     fraction: float = 1.0,
+    selected: Sequence[Positions] | None = None,
+    largest_level: int | None = None,
     generator: np.random.Generator | None = None,
 ) -> bytes:
     r"""Return the file of a coded update, and leave in ``vector`` what a reader of the file will miss.
@@ -53,6 +55,8 @@ def encode_coded_(
         vector: The delta, private arrays left out; it is overwritten.
         coding: How values are coded.
         fraction: The fraction of the numbers to send, above 0 and at most 1: the largest by magnitude.
+        selected: The positions to send instead, for each chunk, ascending and relative to its start.
+        largest_level: The largest magnitude of the integers; by default all that ``coding`` allows.
         generator: Rounds values at random, in expectation without error.
 
     Raises:
@@ -61,13 +65,16 @@ def encode_coded_(
     leaking = sorted(set(header.private) & set(vector.layout.names))
     if leaking:
         raise InvalidUpdateError(f"private arrays must stay on the device, but the delta holds {leaking}")
-    selected = select_largest(vector.values, count=count_to_keep(vector.values.size, fraction))
-    streams = _Streams(coding)
+    if selected is None:
+        selected = select_largest(vector.values, count=count_to_keep(vector.values.size, fraction))
+    else:
+        vector.norm()
+    streams = _Streams(coding, largest_level, generator)
     runs = Runs(vector.layout, block=coding.block)
     for number, positions in enumerate(selected):
         start = number * CHUNK_LENGTH
         part = vector.values[start : start + CHUNK_LENGTH]
-        streams.add_(part, positions, start=start, runs=runs, generator=generator)
+        streams.add_(part, positions, start=start, runs=runs)
     return streams.file(header, size=vector.values.size)
 
 
@@ -76,20 +83,14 @@ class _Streams:
     """The streams of a file as they grow."""
 
     coding: Coding
+    largest_level: int | None
+    generator: np.random.Generator | None
     chunks: list[tuple[int, int, int, int]] = field(default_factory=list)
     index: list[bytes] = field(default_factory=list)
     values: list[bytes | memoryview] = field(default_factory=list)
     scales: list[Float32Array] = field(default_factory=list)
 
-    def add_(
-        self,
-        part: Float32Array,
-        positions: npt.NDArray[np.int64],
-        *,
-        start: int,
-        runs: Runs,
-        generator: np.random.Generator | None,
-    ) -> None:
+    def add_(self, part: Float32Array, positions: Positions, *, start: int, runs: Runs) -> None:
         """Code one chunk, and subtract from it what was coded."""
         if positions.size == 0:
             self.chunks.append((0, IndexKind.GAPS, 0, 0))
@@ -101,7 +102,7 @@ class _Streams:
             selected, values = values, np.zeros_like(part)
             values[positions] = selected
         stream, decoded = self._code(
-            values, runs.lengths(None if is_dense else positions, start=start, span=part.size), generator
+            values, runs.lengths(None if is_dense else positions, start=start, span=part.size)
         )
         if is_dense:
             part -= decoded
@@ -112,11 +113,17 @@ class _Streams:
         self.values.append(stream)
 
     def _code(
-        self, values: Float32Array, runs: npt.NDArray[np.int64], generator: np.random.Generator | None
+        self, values: Float32Array, runs: npt.NDArray[np.int64]
     ) -> tuple[bytes | memoryview, Float32Array]:
         if self.coding.values == "float32":
             return raw_bytes(values, dtype="F32"), values
-        quantized = quantize(values, runs=runs, coding=self.coding, generator=generator)
+        quantized = quantize(
+            values,
+            runs=runs,
+            coding=self.coding,
+            largest_level=self.largest_level,
+            generator=self.generator,
+        )
         self.scales.append(quantized.scales)
         raw = pack(quantized.levels, self.coding)
         frame = compress(raw)

@@ -48,21 +48,25 @@ def quantize(
     *,
     runs: npt.NDArray[np.int64],
     coding: Coding,
+    largest_level: int | None = None,
     generator: np.random.Generator | None = None,
 ) -> Quantized:
-    """Return finite values on the grid of ``coding``.
+    """Return finite values on the grid of ``coding``, or on a coarser one.
 
     Args:
         values: The numbers, at least one.
         runs: The lengths of the runs that share a scale, each at least 1.
         coding: An integer coding.
+        largest_level: The largest magnitude of the integers to use, at most that of ``coding``, which is the
+            default. With fewer, magnitudes above the largest scale there is end at that scale.
         generator: With one, values are rounded up or down at random, so that the mean of what is decoded is
             the value; without, to the nearest level, ties to even.
     """
+    highest = largest_level or coding.largest_level
     starts = np.cumsum(runs)
     starts -= runs
     largest: Float32Array = np.maximum.reduceat(np.abs(values), starts)
-    largest /= np.float32(coding.largest_level)
+    largest /= np.float32(highest)
     scales = _round_up(largest, coding)
     divisors = np.where(scales > 0, scales, np.float32(np.inf))
     scaled: Float32Array = np.divide(values, np.repeat(divisors, runs))
@@ -71,7 +75,7 @@ def quantize(
     else:
         scaled += generator.random(scaled.size, dtype=np.float32)
         np.floor(scaled, out=scaled)
-    np.clip(scaled, -coding.largest_level, coding.largest_level, out=scaled)
+    np.clip(scaled, -highest, highest, out=scaled)
     levels: Levels = scaled.astype(np.int16) if coding.values == "int16" else scaled.astype(np.int8)
     scaled *= np.repeat(scales, runs)
     return Quantized(levels, scales, scaled)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edgeml_client.errors import InvalidUpdateError
 from edgeml_client.updates.coding.spec import CHUNK_LENGTH, num_chunks
 
-__all__ = ["count_to_keep", "select_largest"]
+__all__ = ["Positions", "count_to_keep", "select_largest"]
 
 Float32Array = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]

@@ -14,6 +14,10 @@ from edgeml_client.filters.coded_ending import split_coded_ending
 CLIP = {"type": "gradient_clip", "max_norm": 1.0}
 FEEDBACK = {"type": "error_feedback"}
 TOP = {"type": "sparsification", "top_k": 0.1}
+RANDOM = {"type": "sparsification", "random_k": 0.1, "seed": 7}
+EXCLUDE = {"type": "exclude", "names": ["head"]}
+NOISE = {"type": "gaussian_noise", "sigma": 0.1}
+SIGN = {"type": "stochastic_sign"}
 
 
 def quantize(bits: int) -> dict[str, Any]:
@@ -25,24 +29,46 @@ def quantize(bits: int) -> dict[str, Any]:
     [
         ([CLIP, FEEDBACK, TOP, quantize(4)], 1, ("int4", 0.1, True)),
         ([CLIP, TOP, quantize(8)], 1, ("int8", 0.1, False)),
-        ([FEEDBACK, quantize(16)], 0, ("int16", 1.0, True)),
+        ([FEEDBACK, quantize(16)], 0, ("int16", None, True)),
         ([TOP], 0, ("float32", 0.1, False)),
-        ([TOP, CLIP, quantize(8)], 2, ("int8", 1.0, False)),
+        ([FEEDBACK, RANDOM, quantize(4)], 0, ("int4", None, True)),
         ([CLIP], 1, None),
         ([], 0, None),
-        ([TOP, quantize(2)], 2, None),
-        ([TOP, CLIP], 2, None),
+        *(([TOP, quantize(bits)], 0, ("int4", 0.1, False)) for bits in (1, 2, 3, 4)),
+        *(([TOP, quantize(bits)], 0, ("int8", 0.1, False)) for bits in (5, 6, 7, 8)),
     ],
 )
 def test_the_last_filters_become_the_coding(
-    filters: list[dict[str, Any]], num_before: int, coded: tuple[str, float, bool] | None
+    filters: list[dict[str, Any]], num_before: int, coded: tuple[str, float | None, bool] | None
 ) -> None:
     before, ending = split_coded_ending(resolve_filters(filters))
 
     assert len(before) == num_before
-    found = ending and (ending.coding.values, ending.fraction, ending.has_error_feedback)
-    assert found == coded
-    assert ending is None or [s.type for s in (*before, *ending.steps)] == [f["type"] for f in filters]
+    assert [s.type for s in (*before, *(ending.steps if ending else ()))] == [f["type"] for f in filters]
+    top_k = ending.sparsification.top_k if ending and ending.sparsification else None
+    assert (ending and (ending.coding.values, top_k, ending.has_error_feedback)) == coded
+
+
+@pytest.mark.parametrize(
+    ("filters", "values"),
+    [
+        ([TOP, CLIP], "float32"),
+        ([EXCLUDE, CLIP], "float32"),
+        ([quantize(8), CLIP], "float32"),
+        ([CLIP, SIGN], "int8"),
+        ([TOP, SIGN], "int8"),
+        ([TOP, NOISE], None),
+        ([SIGN, CLIP], None),
+    ],
+)
+def test_zeros_and_signs_that_filters_leave_are_coded_without_a_loss(
+    filters: list[dict[str, Any]], values: str | None
+) -> None:
+    before, ending = split_coded_ending(resolve_filters(filters))
+
+    assert [step.type for step in before] == [entry["type"] for entry in filters]
+    assert (ending and ending.coding.values) == values
+    assert ending is None or ending.steps == ()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +78,7 @@ def test_the_last_filters_become_the_coding(
         ([FEEDBACK, CLIP, TOP], "directly before"),
         ([TOP, FEEDBACK], "directly before"),
         ([FEEDBACK, FEEDBACK, TOP], "directly before"),
-        ([FEEDBACK, TOP, quantize(3)], "4, 8 or 16 bits"),
+        ([FEEDBACK, SIGN], "directly before"),
     ],
 )
 def test_error_feedback_elsewhere_is_refused(filters: list[dict[str, Any]], message: str) -> None:

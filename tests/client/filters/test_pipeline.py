@@ -105,9 +105,9 @@ def test_the_audit_trail_tells_what_each_filter_did() -> None:
 
 
 def test_what_was_measured_on_the_device_is_not_uploaded() -> None:
-    entry = apply_filters({"w": np.ones(2)}, [{"type": "gradient_clip", "max_norm": 1}]).audit_trail[0]
+    (step,) = resolve_filters([{"type": "gradient_clip", "max_norm": 1}])
 
-    assert entry.for_upload() == {"type": "gradient_clip", "parameters": {"max_norm": 1.0}}
+    assert step.for_upload() == {"type": "gradient_clip", "parameters": {"max_norm": 1.0}}
 
 
 def test_a_result_is_the_delta_and_also_names_its_parts() -> None:
@@ -148,7 +148,7 @@ def test_a_filter_that_makes_nan_is_stopped_too() -> None:
     [
         (
             {"type": "gradient_clipp", "max_norm": 1.0},
-            "known types: error_feedback, gaussian_noise, gradient_clip",
+            "known types: error_feedback, exclude, gaussian_noise",
         ),
         ({"max_norm": 1.0}, "a mapping with a 'type'"),
         ({"type": 3}, "a mapping with a 'type'"),
@@ -167,6 +167,25 @@ def test_a_filter_that_makes_nan_is_stopped_too() -> None:
         ({"type": "sparsification", "top_k": 0}, "top_k = 0 cannot work"),
         ({"type": "sparsification", "top_k_percent": 200}, "top_k = 2.0"),
         ({"type": "sparsification", "top_k": 0.1, "top_k_percent": 20}, "contradict each other"),
+        ({"type": "sparsification"}, "needs 'top_k', or 'random_k' and 'seed'"),
+        (
+            {"type": "sparsification", "top_k": 0.1, "random_k": 0.1, "seed": 1},
+            "needs 'top_k', or 'random_k'",
+        ),
+        ({"type": "sparsification", "random_k": 0.1}, "needs 'seed' with 'random_k'"),
+        ({"type": "sparsification", "top_k": 0.1, "seed": 1}, "needs 'seed' with 'random_k' and only there"),
+        ({"type": "sparsification", "random_k": 0.1, "seed": -1}, "seed = -1 cannot work"),
+        ({"type": "sparsification", "random_k": 0.1, "seed": 2**53}, "seed = 9007199254740992 cannot work"),
+        ({"type": "sparsification", "random_k": 10, "seed": 1}, "random_k = 10 cannot work"),
+        ({"type": "quantization", "bits": 8, "rounding": "up"}, "rounding = 'up' cannot work"),
+        ({"type": "gaussian_noise"}, "needs 'sigma', or 'noise_multiplier' behind a clip"),
+        ({"type": "exclude", "names": []}, "names = .* cannot work"),
+        ({"type": "exclude", "names": "head"}, "names = 'head' cannot work"),
+        ({"type": "only", "names": [""]}, "names = '' cannot work"),
+        ({"type": "only"}, "needs 'names'"),
+        ({"type": "low_rank", "rank": 0}, "rank = 0 cannot work"),
+        ({"type": "low_rank", "rank": 1.5}, "rank = 1.5 cannot work"),
+        ({"type": "stochastic_sign", "bound": 0}, "bound = 0 cannot work"),
         ({"type": "quantization", "bits": 12}, "bits = 12 cannot work"),
         ({"type": "quantization", "bits": "8"}, "bits = '8' cannot work"),
         ({"type": "quantization", "bits": 8.0}, "bits = 8.0 cannot work"),
@@ -185,12 +204,14 @@ def test_a_mistake_in_a_config_is_one_sentence_that_names_the_alternatives(entry
     [
         {"type": "gaussian_noise", "sigma": 0.1, "stddev": 0.1},
         {"type": "sparsification", "top_k": 0.07, "top_k_percent": 0.07 * 100},
+        {"type": "sparsification", "random_k": 0.07, "seed": 3, "top_k_percent": 0.07 * 100},
     ],
 )
 def test_a_config_may_be_spelled_for_two_kinds_of_sdk_at_once(entry: dict[str, Any]) -> None:
     (step,) = resolve_filters([entry])
 
-    assert step.parameters == {name: entry[name] for name in ("sigma", "top_k") if name in entry}
+    ours = ("sigma", "top_k", "random_k", "seed")
+    assert step.parameters == {name: entry[name] for name in ours if name in entry}
 
 
 def test_filters_are_checked_before_any_of_them_runs() -> None:
@@ -271,11 +292,15 @@ def test_only_filters_can_be_registered() -> None:
 def test_the_built_in_filters_are_registered() -> None:
     assert FilterRegistry.list_filters() == [
         "error_feedback",
+        "exclude",
         "gaussian_noise",
         "gradient_clip",
+        "low_rank",
         "norm_validation",
+        "only",
         "quantization",
         "sparsification",
+        "stochastic_sign",
     ]
     assert FilterRegistry.get("gradient_clip") is GradientClipFilter
     assert FilterRegistry.get("unheard_of") is None
@@ -330,7 +355,7 @@ def test_a_built_in_filter_can_be_called_by_itself_with_or_without_a_config() ->
 
 
 def test_an_audit_entry_is_a_record() -> None:
-    entry = AuditEntry(type="x", parameters={}, norm_before=1, norm_after=1, kept_fraction=1)
+    entry = AuditEntry(type="x", parameters={}, norm_before=1, norm_after=1, kept_fraction=1, num_bytes=4)
 
     assert dict(entry)["kept_fraction"] == 1
 

@@ -1,0 +1,40 @@
+"""Numbers of a vector chosen at random, the same ones on every device that shares a seed."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from edgeml_client.updates.coding.selection import Positions
+from edgeml_client.updates.coding.spec import CHUNK_LENGTH, num_chunks
+
+__all__ = ["select_random"]
+
+
+def select_random(size: int, *, count: int, seed: int, round_id: str = "") -> list[Positions]:
+    """Return for each chunk the positions of ``count`` numbers, ascending, every one as likely as another.
+
+    Each chunk gets its share of the count, rounded so that the sum is exact; within a chunk every subset of
+    that many positions is equally likely. The choice depends on the arguments alone: it is made from the
+    raw stream of PCG64 DXSM, which NumPy promises to keep.
+
+    Args:
+        size: The numbers in the vector.
+        count: How many to select, at most ``size``.
+        seed: Shared by the devices, at least 0.
+        round_id: Makes the choice another one in each round.
+    """
+    bits = np.random.PCG64DXSM(_entropy(seed, round_id))
+    selected: list[Positions] = []
+    for start in range(0, num_chunks(size) * CHUNK_LENGTH, CHUNK_LENGTH):
+        stop = min(size, start + CHUNK_LENGTH)
+        share = count * stop // size - count * start // size
+        keys = bits.random_raw(stop - start)
+        order = np.argpartition(keys, max(0, share - 1))[:share]
+        selected.append(np.sort(order))
+    return selected
+
+
+def _entropy(seed: int, round_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{round_id}".encode()).digest(), "little")
