@@ -4,7 +4,8 @@
 
     EdgeMLClientError
     ├── ConfigurationError          the arguments or the environment are wrong: fix them
-    │   └── MissingExtraError       an optional dependency is absent: install it
+    │   ├── MissingExtraError       an optional dependency is absent: install it
+    │   └── FilterConfigError       a filter's type, keys or values are wrong
     ├── AuthError                   no usable token: enrol the device again
     │   ├── NotEnrolledError        this device never enrolled, or its tokens are gone
     │   └── TokenStoreError         the token store cannot be read or written
@@ -19,13 +20,12 @@
     │   ├── StaleBaseError          412
     │   ├── PayloadTooLargeError    413
     │   ├── UnprocessableError      415, 422
-    │   └── ServerFailedError       429 and every 5xx, after the retries
+    │   └── ServerFailedError       429 and every 5xx; 429, 502, 503, 504 after retries
     ├── ModelMismatchError          two models differ in names, shapes or dtypes
     ├── InvalidModelError           a model file cannot be read as it is
     ├── InvalidUpdateError          an update cannot be sent or accepted as it is
     │   ├── NonFiniteError          NaN or Inf in an array
     │   └── NormExceededError       the norm bound of the round is exceeded
-    ├── FilterConfigError           a filter's type, keys or values are wrong
     ├── RoundStateError             a step of a round was taken out of order
     ├── OutboxBusyError             another process sends this device's updates: stop it, or wait
     └── WaitTimeoutError            what was waited for did not happen in time: wait longer
@@ -163,7 +163,7 @@ class UnprocessableError(RequestRefusedError):
 
 
 class ServerFailedError(RequestRefusedError):
-    """The control plane failed or is overloaded, after all retries."""
+    """The control plane failed or is overloaded; 429, 502, 503 and 504 were tried again, other 5xx not."""
 
 
 _BY_STATUS: dict[int, type[RequestRefusedError]] = {

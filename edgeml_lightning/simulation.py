@@ -82,7 +82,8 @@ def simulate(
         module_factory: Makes a module; called once for the global model and once for each device.
         datamodules: The data of each device.
         rounds: At least 1.
-        strategy: What a round does to training on the devices; federated averaging by default.
+        strategy: What a round does to training on the devices; by default what the module's class asks
+            for, else what ``config`` says, else federated averaging.
         cohort_size: How many devices, drawn at random, train in each round; all by default.
         config: What the control plane asks of every round, such as filters.
         seed: At least 0.

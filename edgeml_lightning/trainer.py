@@ -21,7 +21,7 @@ from edgeml_lightning.fresh_callbacks import FreshCallbacks
 from edgeml_lightning.history import History
 from edgeml_lightning.progress import RoundsProgress
 from edgeml_lightning.series_end import end_reason, is_last, newest_round, over_after
-from edgeml_lightning.trainer_limits import RoundLimits, callbacks_of, check_trainer
+from edgeml_lightning.trainer_limits import RoundLimits, callbacks_of, check_repeatable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -96,7 +96,7 @@ class FederatedTrainer:
         self.model = model
         self.wait_s = wait_s
         self.trainer = trainer or L.Trainer(max_epochs=1)
-        check_trainer(self.trainer)
+        check_repeatable(self.trainer)
         if self.trainer.num_sanity_val_steps > 0:
             self.trainer.num_sanity_val_steps = float("inf")
         self.callback = FederatedCallback(

@@ -11,7 +11,7 @@ from edgeml_lightning.callbacks.requirements import check_trainer as check_exact
 from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.errors import UnsupportedTrainingError
 
-__all__ = ["RoundLimits", "callbacks_of", "check_trainer"]
+__all__ = ["RoundLimits", "callbacks_of", "check_repeatable"]
 
 
 def callbacks_of(trainer: L.Trainer) -> list[Callback]:
@@ -20,7 +20,7 @@ def callbacks_of(trainer: L.Trainer) -> list[Callback]:
     return callbacks
 
 
-def check_trainer(trainer: L.Trainer) -> None:
+def check_repeatable(trainer: L.Trainer) -> None:
     """Check that ``trainer`` can be fitted once a round, for as many rounds as there are.
 
     Raises:
@@ -69,7 +69,7 @@ class RoundLimits:
 
     @classmethod
     def of(cls, trainer: L.Trainer) -> RoundLimits:
-        """Read the limits of a round from a trainer that :func:`check_trainer` accepts."""
+        """Read the limits of a round from a trainer that :func:`check_repeatable` accepts."""
         loop = trainer.fit_loop
         return cls(max_epochs=loop.max_epochs or 1, min_epochs=loop.min_epochs, min_steps=loop.min_steps)
 

@@ -39,8 +39,9 @@ class ModelDownloads:
     def resolve_id(self, model: str) -> str:
         """Return the id of the model called ``model``; a text that is no name is taken for an id."""
         if model not in self._ids:
-            page = self._transport.call("GET", "/models", ModelPage, params={"org_id": self._org_id})
-            self._ids |= {entry.id: entry.id for entry in page.models}
+            # A control plane that does not know the filter answers all models, as it did before.
+            asked = {"org_id": self._org_id, "name": model}
+            page = self._transport.call("GET", "/models", ModelPage, params=asked)
             self._ids |= {entry.name: entry.id for entry in page.models}
         return self._ids.get(model, model)
 

@@ -117,6 +117,16 @@ def test_an_old_one_is_asked_now_and_then(plane: ScriptedPlane, client: Federate
     assert all("wait_s" not in request.query for request in requests)
 
 
+def test_a_model_is_looked_up_by_its_name_alone(plane: ScriptedPlane, client: FederatedClient) -> None:
+    """Not among the first page of all models, where it may be missing."""
+    plane.offer({})
+
+    assert client.get_round_assignment(model="digits") is not None
+
+    (asked,) = plane.server.requests("GET", "/models")
+    assert (asked.query["name"], asked.query["org_id"]) == ("digits", client.org_id)
+
+
 def test_waiting_for_a_round_ends_with_the_round(plane: ScriptedPlane, client: FederatedClient) -> None:
     ended = Reply.of_json({"round_id": "r-1", "state": "completed", "new_version": "4"})
     plane.server.on(

@@ -15,7 +15,7 @@ from typing_extensions import override
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.errors import UnsupportedTrainingError
 from edgeml_lightning.fresh_callbacks import FreshCallbacks
-from edgeml_lightning.trainer_limits import RoundLimits, check_trainer
+from edgeml_lightning.trainer_limits import RoundLimits, check_repeatable
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -42,20 +42,20 @@ def test_a_limit_that_would_silently_end_training_is_refused(arguments: dict[str
     trainer = L.Trainer(**(QUIET | arguments))
 
     with pytest.raises(UnsupportedTrainingError, match=words):
-        check_trainer(trainer)
+        check_repeatable(trainer)
 
 
 def test_another_lightning_is_told_apart() -> None:
     old = pytorch_lightning.Trainer(logger=False, accelerator="cpu")
 
     with pytest.raises(ConfigurationError, match="import lightning as L"):
-        check_trainer(old)  # type: ignore[arg-type]
+        check_repeatable(old)  # type: ignore[arg-type]
 
 
 def test_epochs_and_steps_go_on_counting_over_the_rounds() -> None:
     """Two epochs of three steps a round: 2 and 6 after the first round, 4 and 12 after the second."""
     trainer = L.Trainer(max_epochs=2, **QUIET)
-    check_trainer(trainer)
+    check_repeatable(trainer)
     limits = RoundLimits.of(trainer)
     counts = []
 

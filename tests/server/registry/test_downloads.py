@@ -80,7 +80,19 @@ def test_a_part_of_another_file_is_not_glued_to_this_one(
 def test_a_range_beyond_the_end_is_416(operator: httpx.Client, version: str) -> None:
     answer = operator.get(f"{version}/download", params=SAFETENSORS, headers={"Range": "bytes=99999-"})
 
-    assert answer.status_code == 416
+    assert (answer.status_code, answer.json()["code"]) == (416, "requested_range_not_satisfiable")
+    assert answer.headers["Content-Range"].startswith("bytes */")
+    assert answer.headers["X-Request-ID"] == answer.json()["request_id"]
+
+
+@pytest.mark.parametrize("asked", ["bytes", "pages=1-2", "bytes=9-3", "bytes=-"])
+def test_a_range_that_cannot_be_read_is_refused_as_anything_else_is(
+    operator: httpx.Client, version: str, asked: str
+) -> None:
+    answer = operator.get(f"{version}/download", params=SAFETENSORS, headers={"Range": asked})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert "the header Range" in answer.json()["detail"]
 
 
 def test_older_clients_get_a_state_dict_that_torch_loads_safely(operator: httpx.Client, version: str) -> None:
