@@ -24,6 +24,7 @@ from edgeml_lightning.callbacks.personal_side import PersonalSide
 from edgeml_lightning.callbacks.reporting import record_of, report
 from edgeml_lightning.callbacks.requirements import (
     check_epochs,
+    check_gradients,
     check_optimizers,
     check_trainer,
     require_lightning,
@@ -157,6 +158,7 @@ class FederatedCallback(SecondModelHooks):
         if running is None:
             return
         check_optimizers(running.strategy, trainer.optimizers)
+        check_gradients(running.strategy, pl_module)
         running.sample_count = self.sample_count or self._count_samples(trainer)
         if running.first_step is None:
             running.first_step = trainer.global_step

@@ -11,14 +11,23 @@ from lightning.pytorch.strategies.launchers import (
 from lightning.pytorch.utilities.signature_utils import (
     is_param_in_hook_signature,  # pyright: ignore[reportUnknownVariableType]
 )
+from torch import nn
 from torch.optim import Optimizer
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.distributed.sharding import is_sharded
 from edgeml_lightning.errors import UnsupportedTrainingError
+from edgeml_lightning.naming import modules_by_path
 from edgeml_lightning.strategies import Ditto, FederatedStrategy
 
-__all__ = ["check_epochs", "check_optimizers", "check_second_model", "check_trainer", "require_lightning"]
+__all__ = [
+    "check_epochs",
+    "check_gradients",
+    "check_optimizers",
+    "check_second_model",
+    "check_trainer",
+    "require_lightning",
+]
 
 
 def require_lightning(subject: object, *, kind: type[object]) -> None:
@@ -94,6 +103,27 @@ def check_epochs(strategy: FederatedStrategy, trainer: L.Trainer, *, first_epoch
         raise ConfigurationError(
             f"{type(strategy).__name__} needs at least {strategy.min_epochs} epochs a round, and has "
             f"{num_epochs}: pass L.Trainer(max_epochs={strategy.min_epochs}) or more"
+        )
+
+
+def check_gradients(strategy: FederatedStrategy, module: nn.Module) -> None:
+    """Check that a term which has a value for every element can be added to the gradients of a module.
+
+    Raises:
+        UnsupportedTrainingError: An embedding's gradient is sparse.
+    """
+    if not (strategy.changes_gradient or strategy.keeps_model):
+        return
+    sparse = [
+        path
+        for path, child in modules_by_path(module)
+        if isinstance(child, nn.Embedding | nn.EmbeddingBag) and child.sparse and child.weight.requires_grad
+    ]
+    if sparse:
+        raise UnsupportedTrainingError(
+            f"the gradient of {', '.join(sparse[:5])} has only the rows of the batch, and the term of "
+            f"{type(strategy).__name__} has one for every row: build the embedding with sparse=False (and "
+            "Adam in place of SparseAdam), or use FedAvg"
         )
 
 

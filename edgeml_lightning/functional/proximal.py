@@ -15,6 +15,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from edgeml_lightning.functional.scaled_difference import add_scaled_difference_
+
 __all__ = ["add_proximal_gradient_", "proximal_penalty"]
 
 
@@ -62,7 +64,7 @@ def add_proximal_gradient_(
     :math:`\mu w^t` would lose it to rounding in short floating-point formats.
 
     A parameter whose ``grad`` is ``None`` took no part in the loss; the optimizer will leave it alone, and
-    so does this.
+    so does this. (Autograd would give it a gradient of zero, so that weight decay would still shrink it.)
 
     Args:
         parameters: The model's parameters :math:`w`.
@@ -84,10 +86,13 @@ def add_proximal_gradient_(
         11.0
     """
     _check_strength(mu)
+    pairs = _pairs(parameters, anchors)
+    if mu == 0:
+        return
     grads: list[Tensor] = []
     params: list[Tensor] = []
     targets: list[Tensor] = []
-    for param, anchor in _pairs(parameters, anchors):
+    for param, anchor in pairs:
         grad = param.grad
         if grad is None:
             continue
@@ -99,11 +104,7 @@ def add_proximal_gradient_(
         grads.append(grad)
         params.append(param)
         targets.append(anchor)
-    if not grads or mu == 0:
-        return
-    # The fused forms that torch's own optimizers use; they have no public name.
-    differences = torch._foreach_sub(params, targets)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-    torch._foreach_add_(grads, differences, alpha=mu * factor)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    add_scaled_difference_(grads, params, targets, factor=mu * factor)
 
 
 def _check_strength(mu: float) -> None:

@@ -8,14 +8,15 @@ from typing import Any
 import lightning as L
 import pytest
 import pytorch_lightning
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
 from edgeml_client.errors import ConfigurationError, FilterConfigError
-from edgeml_lightning import Ditto, FederatedCallback
+from edgeml_lightning import Ditto, FedAvg, FederatedCallback, FederatedStrategy, FedProx
 from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.callbacks.sample_count import Shard, shard_of, total_samples
 from edgeml_lightning.errors import UnsupportedTrainingError
-from tests.lightning.federation import DigitsNet, digits_of, loader, trainer
+from tests.lightning.federation import DigitsNet, Federation, digits_of, loader, seeded, trainer
 
 
 def test_processes_that_end_with_the_fit_are_refused() -> None:
@@ -23,6 +24,30 @@ def test_processes_that_end_with_the_fit_are_refused() -> None:
 
     with pytest.raises(UnsupportedTrainingError, match=r"would end with them: use strategy='ddp'"):
         running.callbacks[0].setup(running, DigitsNet(), "fit")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("strategy", [FedProx(0.1), Ditto(0.1)], ids=["FedProx", "Ditto"])
+def test_sparse_gradients_are_refused_where_a_term_is_added(
+    federation: Federation, strategy: FederatedStrategy
+) -> None:
+    """The term pulls every row of the table in every step: a gradient of the batch's rows cannot hold it."""
+
+    class Sparse(DigitsNet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(5, 2, sparse=True)
+
+    federation.register_model(seeded(Sparse))
+    client = federation.enrol("device")
+    federation.open_rounds()
+    callback = FederatedCallback(client, model="digits", strategy=strategy, wait_s=30)
+
+    with pytest.raises(UnsupportedTrainingError, match=r"gradient of table has only the rows.*sparse=False"):
+        trainer(callback).fit(seeded(Sparse), loader(digits_of(0)))
+
+    callback.strategy = FedAvg()
+    trainer(callback).fit(seeded(Sparse), loader(digits_of(0)))
+    assert callback.last_round is not None
 
 
 def test_the_older_lightning_package_is_named() -> None:

@@ -100,6 +100,29 @@ def test_short_floats_keep_a_small_distance(dtype: torch.dtype, bound: float) ->
     assert (parameter.grad.float() - expected).abs().max() <= bound * expected.abs().max()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["in one piece", "transposed", "a part of a larger one"])
+def test_large_parameters_are_taken_in_blocks_that_change_nothing(dtype: torch.dtype, layout: str) -> None:
+    """600 x 1000 elements are three blocks, the last one short; each is g + 0.1 (w - w_t), rounded."""
+    generator = torch.Generator().manual_seed(0)
+    weights, anchor, gradient = (torch.randn(600, 1000, generator=generator).to(dtype) for _ in range(3))
+    shapes: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "in one piece": torch.clone,
+        "transposed": lambda tensor: tensor.clone().t(),
+        "a part of a larger one": lambda tensor: torch.cat([tensor, tensor], dim=1)[:, :1000],
+    }
+    parameter = nn.Parameter(shapes[layout](weights))
+    parameter.grad = shapes[layout](gradient)
+    small = nn.Parameter(torch.ones(3, dtype=dtype))
+    small.grad = torch.zeros(3, dtype=dtype)
+
+    add_proximal_gradient_([parameter, small], [shapes[layout](anchor), torch.zeros(3, dtype=dtype)], mu=0.1)
+
+    expected, eps = shapes[layout](gradient.add(weights - anchor, alpha=0.1)), torch.finfo(dtype).eps
+    torch.testing.assert_close(parameter.grad, expected, rtol=eps, atol=eps)
+    torch.testing.assert_close(small.grad, torch.full((3,), 0.1, dtype=dtype))
+
+
 def test_parameters_without_a_gradient_are_left_alone() -> None:
     """A frozen or unused parameter took no part in the loss: the optimizer skips it, and so does the term."""
     used, unused = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))

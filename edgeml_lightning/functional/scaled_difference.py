@@ -1,0 +1,70 @@
+"""One pass of arithmetic over a whole model, in blocks that stay in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+__all__ = ["add_scaled_difference_"]
+
+_BLOCK: Final = 256 * 1024
+"""Elements per thread: a megabyte of float32. Half and twice as many are as good; a quarter costs calls."""
+
+
+@torch.no_grad()
+def add_scaled_difference_(
+    targets: Sequence[Tensor], values: Sequence[Tensor], others: Sequence[Tensor], *, factor: float
+) -> None:
+    """Add ``factor * (value - other)`` to each target, in place.
+
+    The difference is taken first, in the tensors' own precision: where the two are near each other it is
+    exact, and so nothing of it is lost to rounding.
+
+    Large tensors in the memory of the processor are taken block by block, so that a difference is read back
+    from the cache: as a whole it would be written to memory and read again. Everything else, a GPU's tensors
+    and the shards of FSDP among them, goes through torch's fused forms.
+
+    Args:
+        targets: What is added to.
+        values: One for each target, of its shape, dtype and device.
+        others: The same.
+        factor: What the differences are multiplied with.
+    """
+    block = _BLOCK * torch.get_num_threads()
+    small: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    for triple in zip(targets, values, others, strict=True):
+        if _is_blockable(triple, block):
+            _add_in_blocks_(*triple, factor=factor, block=block)
+        else:
+            for group, tensor in zip(small, triple, strict=True):
+                group.append(tensor)
+    if small[0]:
+        # The fused forms that torch's own optimizers use; they have no public name.
+        differences = torch._foreach_sub(small[1], small[2])  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+        torch._foreach_add_(small[0], differences, alpha=factor)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
+
+def _is_blockable(triple: tuple[Tensor, Tensor, Tensor], block: int) -> bool:
+    target = triple[0]
+    return (
+        target.numel() > block
+        and target.device.type == "cpu"
+        and type(target) is Tensor
+        and all(tensor.is_contiguous() and tensor.dtype == target.dtype for tensor in triple)
+    )
+
+
+def _add_in_blocks_(target: Tensor, value: Tensor, other: Tensor, *, factor: float, block: int) -> None:
+    kept = torch.empty(block, dtype=target.dtype)
+    targets, values, others = (_blocks(tensor, block) for tensor in (target, value, other))
+    for target_part, value_part, other_part in zip(targets, values, others, strict=True):
+        difference = kept[: value_part.numel()]
+        torch.sub(value_part, other_part, out=difference)
+        target_part.add_(difference, alpha=factor)
+
+
+def _blocks(tensor: Tensor, block: int) -> tuple[Tensor, ...]:
+    return torch.split(tensor.detach().view(-1), block)
