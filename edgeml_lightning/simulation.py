@@ -6,12 +6,10 @@ tokens and folder, and models that travel through HTTP. Devices take their turns
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import uuid
-import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +21,7 @@ from edgeml_client.schemas import RoundConfig, RoundStatus
 from edgeml_lightning.errors import FederationError
 from edgeml_lightning.federation_history import DeviceRecord, FederationHistory, FederationRound
 from edgeml_lightning.judge import Judge
+from edgeml_lightning.quiet import quiet_lightning
 from edgeml_lightning.seeding import seeded
 from edgeml_lightning.simulated_device import SimulatedDevice, connected_client, named
 
@@ -101,7 +100,7 @@ def simulate(
     if rounds < 1 or not datamodules:
         raise ConfigurationError("a simulation needs at least one round and one data module")
     with ExitStack() as stack:
-        stack.enter_context(_quiet_lightning())
+        stack.enter_context(quiet_lightning())
         federation = _Federation(
             stack.enter_context(_embedded_server()) if server is None else server,
             module_factory,
@@ -242,21 +241,3 @@ def _embedded_server() -> EmbeddedServer:
     except ImportError as exc:
         raise MissingExtraError("a simulation without a server", extra="server") from exc
     return EmbeddedServer()
-
-
-@contextmanager
-def _quiet_lightning() -> Generator[None]:
-    """Keep back what Lightning says about each of many short fits: hardware, limits, tips, data workers."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers")
-            warnings.filterwarnings("ignore", message=".*The number of training batches")
-            warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
