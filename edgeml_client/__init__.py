@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgeml_client.resources.async_federated_client import AsyncFederatedClient
     from edgeml_client.resources.async_registry import AsyncModelRegistry
     from edgeml_client.resources.device_round import DeviceRound
+    from edgeml_client.resources.enrolled_client import connect
     from edgeml_client.resources.experiments import AsyncExperimentsAPI, ExperimentsAPI
     from edgeml_client.resources.federated_client import FederatedClient
     from edgeml_client.resources.federation import AsyncFederation, Federation
@@ -57,6 +58,7 @@ _HOMES = {
     "SystemClock": "edgeml_client.clock",
     "apply_filters": "edgeml_client.filters",
     "compute_state_dict_delta": "edgeml_client.updates",
+    "connect": "edgeml_client.resources.enrolled_client",
 }
 
 __all__ = [
@@ -90,6 +92,7 @@ __all__ = [
     "__version__",
     "apply_filters",
     "compute_state_dict_delta",
+    "connect",
 ]
 
 

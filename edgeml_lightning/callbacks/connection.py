@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edgeml_client import FederatedClient
+from edgeml_client import FederatedClient, connect
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.callbacks.running_round import RunningRound
 from edgeml_lightning.personalization import PersonalKey, PersonalStore
@@ -19,7 +19,7 @@ class Connection:
     A copy in another process keeps a function that makes a client, and drops a client.
 
     Args:
-        given: A client, a function that makes one, or ``None`` for one that is configured by the environment.
+        given: A client, a function that makes one, or ``None`` for :func:`edgeml_client.connect`.
 
     Raises:
         ConfigurationError: It is none of these.
@@ -42,7 +42,7 @@ class Connection:
         if self.given is not None and not callable(self.given):
             return self.given
         if self._made is None:
-            self._made = FederatedClient() if self.given is None else self.given()
+            self._made = connect() if self.given is None else self.given()
         return self._made
 
     def close(self) -> None:

@@ -122,7 +122,7 @@ def _check_statistics(module: nn.Module) -> Finding:
     return Finding(
         check="batch statistics",
         verdict=Verdict.WARN,
-        found=f"running statistics of {len(keeping)} layers are averaged over devices: {listed(keeping)}",
+        found=f"the running statistics of {listed(keeping)} are averaged over devices",
         advice="where devices' data differ much, keep them on the device: FedAvg(buffers='local')",
     )
 

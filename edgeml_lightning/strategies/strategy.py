@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
@@ -32,7 +33,7 @@ class Mixing:
 
 
 @dataclass(frozen=True)
-class FederatedStrategy:
+class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses of an ABC by their class paths
     """Answers four questions: what is shared, what trains when, what is added to the gradient, what is kept.
 
     A strategy is an immutable description; it holds no state of a round. To write one, subclass it as a
@@ -130,7 +131,7 @@ class FederatedStrategy:
         """Whether :meth:`add_to_gradient_` does anything."""
         return False
 
-    def add_to_gradient_(
+    def add_to_gradient_(  # noqa: B027 - by default nothing is added
         self, parameters: Iterable[Tensor], anchors: Iterable[Tensor], *, factor: float
     ) -> None:
         """Change ``param.grad`` of the shared model in place, after the backward pass and before clipping.
@@ -166,7 +167,7 @@ class FederatedStrategy:
         del module
         return {}
 
-    def add_to_personal_gradient_(
+    def add_to_personal_gradient_(  # noqa: B027 - as above
         self, parameters: Iterable[Tensor], anchors: Iterable[Tensor], *, factor: float
     ) -> None:
         """Change ``param.grad`` of the personal model in place, as :meth:`add_to_gradient_` does."""

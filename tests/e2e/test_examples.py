@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PROMISES = {
     "one_callback.py": "The round is completed; the new global model is version 2.",
     "client_alone.py": "round 5:",
+    "lightning_cli.py": "The saved config names the model, and no token: True",
     "custom_filter.py": "unchanged",
 }
 HELPERS = {"digits.py", "quickstart_federations.py", "quickstart_picture.py", "quickstart_report.py"}

@@ -181,13 +181,16 @@ def test_a_client_can_be_made_when_it_is_first_needed(federation: Federation) ->
     assert callback.connection._made is None
 
 
-def test_without_a_client_the_environment_says_where_the_control_plane_is(
+def test_without_a_client_the_environment_says_where_the_control_plane_is_and_which_device_trains(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEML_ORG_ID", federation.org_id)
     monkeypatch.setenv("EDGEML_API_BASE", federation.server.api_base)
+    monkeypatch.setenv("EDGEML_DEVICE_ID", "mri-3")
+    monkeypatch.setenv("EDGEML_TOKEN_STORAGE", "memory")
 
     callback = FederatedCallback(model="digits")
+    client = callback.connection.client()
 
-    assert callback.connection.client().api_base == federation.server.api_base
+    assert (client.api_base, client.device_identifier) == (federation.server.api_base, "mri-3")
     callback.close()

@@ -45,7 +45,7 @@ def test_the_module_and_the_random_streams_stay_as_they_were() -> None:
             patients.Normalized,
             "batch statistics",
             "warn",
-            "1 layers are averaged over devices: body.1",
+            "statistics of body.1 are averaged over devices",
             "local",
         ),
         (patients.Normalized, "buffers", "pass", "1 integer or boolean (body.1.num_batches_tracked)", ""),
