@@ -113,6 +113,24 @@ def test_arrays_may_reach_over_chunks(coding: Coding, fraction: float, tmp_path:
     np.testing.assert_array_equal(total, sent)
 
 
+def test_positions_may_be_given_instead_of_the_largest() -> None:
+    vector = vector_of({"w": np.array([1.0, 2.0, 0.0, 4.0], np.float32)})
+
+    file = encode_coded_(
+        HEADER, vector, coding=Coding(values="float32"), selected=[np.array([0, 2], np.int64)]
+    )
+
+    assert dense(coded(file, vector.layout)).tolist() == [1, 0, 0, 0]
+    assert vector.values.tolist() == [0, 2, 0, 4]
+    with pytest.raises(InvalidUpdateError, match="'w' holds NaN"):
+        encode_coded_(
+            HEADER,
+            vector_of({"w": np.array([1.0, np.nan], np.float32)}),
+            coding=INT4,
+            selected=[np.array([0], np.int64)],
+        )
+
+
 def test_the_same_delta_always_gives_the_same_bytes() -> None:
     numbers = np.random.default_rng(5).standard_normal(5_000, dtype=np.float32)
 

@@ -64,6 +64,27 @@ def test_what_is_sent_and_what_is_kept_are_what_was_there(numbers: np.ndarray, c
     assert (coded.decoded[numbers == 0] == 0).all()
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-100, 100, width=32)),
+    codings,
+    st.sampled_from([1, 3, 7]),
+)
+def test_fewer_levels_make_a_coarser_grid_that_any_reader_reads(
+    numbers: np.ndarray, coding: Coding, largest_level: int
+) -> None:
+    """No level is larger than asked for, and half a step is half a scale: m / largest_level / 2."""
+    runs = runs_of(numbers.size)
+
+    coded = quantize(numbers, runs=runs, coding=coding, largest_level=largest_level)
+
+    assert np.abs(coded.levels).max() <= largest_level
+    assert np.array_equal(dequantize(coded.levels, coded.scales, runs=runs, coding=coding), coded.decoded)
+    steps = np.repeat(coded.scales, runs).astype(np.float64)
+    slack = np.abs(numbers) * 2.0**-22 + (2.0**-126) * (steps == 0) * largest_level
+    assert (np.abs(coded.decoded.astype(np.float64) - numbers) <= steps / 2 + slack).all()
+
+
 @pytest.mark.parametrize("bits", [4, 8, 16])
 def test_random_rounding_is_right_in_the_mean(bits: int) -> None:
     """A value a third of the way between two levels goes up once in three times.

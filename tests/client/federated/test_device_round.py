@@ -31,6 +31,7 @@ from edgeml_client.errors import (
 from edgeml_client.rounds import RoundStep
 from edgeml_client.testing import Exchange, Reply
 from edgeml_client.updates import UpdateFile, layout_of, open_update
+from edgeml_client.updates.coding import select_random
 from edgeml_client.updates.model_file import digest_of
 from edgeml_client.updates.torch_format import loads_state_dict
 from tests.client.federated.scripted_plane import NEW, STATE, ScriptedPlane
@@ -156,6 +157,40 @@ def test_a_filter_the_device_cannot_apply_stops_the_round_before_training(
 
     with pytest.raises(FilterConfigError, match="homomorphic"):
         client.participate_in_round("r-1", lambda _: pytest.fail("trained"))
+
+
+def test_a_filter_that_names_no_array_of_the_model_stops_the_round_before_training(
+    plane: ScriptedPlane, client: FederatedClient
+) -> None:
+    plane.offer({"filters": [{"type": "exclude", "names": ["haed"]}]})
+
+    with pytest.raises(FilterConfigError, match=r"'haed' matches no floating array .* body\.w, head\.w"):
+        client.participate_in_round("r-1", lambda _: pytest.fail("trained"))
+
+
+def test_ones_own_filters_are_checked_against_the_model_before_training(
+    plane: ScriptedPlane, client: FederatedClient
+) -> None:
+    plane.offer({"clip_norm": 1.0, "filters": [{"type": "gaussian_noise", "sigma": 0.1}]})
+    taking_part = client.join_round("r-1")
+    taking_part.download()
+
+    with pytest.raises(FilterConfigError, match="'haed' matches no floating array"):
+        taking_part.check_filters([{"type": "only", "names": ["haed"]}])
+    with pytest.raises(FilterConfigError, match="'sparsification' may not follow 'gaussian_noise'"):
+        taking_part.check_filters([{"type": "sparsification", "top_k": 0.5}])
+
+
+def test_random_k_chooses_anew_in_each_round_and_alike_on_all_devices(
+    plane: ScriptedPlane, client: FederatedClient
+) -> None:
+    plane.offer({"filters": [{"type": "sparsification", "random_k": 0.5, "seed": 11}]})
+
+    client.participate_in_round("r-1", _add_one)
+
+    sent = [x for _, array in _received(plane).arrays() for x in array.tolist()]
+    (chosen,) = select_random(3, count=2, seed=11, round_id="r-1")
+    assert np.flatnonzero(sent).tolist() == chosen.tolist()
 
 
 def test_a_fedper_head_stays_on_the_device(plane: ScriptedPlane, client: FederatedClient) -> None:

@@ -11,10 +11,12 @@ from edgeml_client import DataKind, DeltaFilter, FilterRegistry, FilterResult, a
 from edgeml_client.errors import ConfigurationError, FilterConfigError, ModelMismatchError, NonFiniteError
 from edgeml_client.filters import (
     AuditEntry,
+    FilterEffects,
     GaussianNoiseFilter,
     GradientClipFilter,
     NormValidationFilter,
     QuantizationFilter,
+    Sensitivity,
     SparsificationFilter,
     resolve_filters,
 )
@@ -25,6 +27,19 @@ ALL_FIVE: list[dict[str, Any]] = [
     {"type": "sparsification", "top_k": 0.5},
     {"type": "gaussian_noise", "sigma": 0.01},
     {"type": "quantization", "bits": 8},
+]
+
+
+EVERY_FILTER: list[dict[str, Any]] = [
+    *ALL_FIVE,
+    {"type": "gradient_clip", "max_norm": 1.0},
+    {"type": "gaussian_noise", "noise_multiplier": 0.1},
+    {"type": "exclude", "names": ["a"]},
+    {"type": "only", "names": ["[b-f]"]},
+    {"type": "sparsification", "random_k": 0.5, "seed": 0},
+    {"type": "low_rank", "rank": 1},
+    {"type": "stochastic_sign"},
+    {"type": "quantization", "bits": 2, "rounding": "stochastic"},
 ]
 
 
@@ -138,9 +153,56 @@ def test_nan_and_inf_stop_every_filter(filters: list[dict[str, Any]], bad: float
         apply_filters({"fine": np.ones(2), "broken": np.array([1.0, bad])}, filters)
 
 
-def test_a_filter_that_makes_nan_is_stopped_too() -> None:
-    with pytest.raises(NonFiniteError, match="'w'"):
-        apply_filters({"w": np.ones(2)}, [Spoiled({"w": np.full(2, np.nan)})])
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+@pytest.mark.parametrize("position", range(len(EVERY_FILTER) + 1))
+def test_one_number_that_is_not_finite_stops_the_pipeline_wherever_it_arises(
+    position: int, bad: float
+) -> None:
+    """The filter of the user's own spoils one number of ``b``; no filter behind it runs any more."""
+    seen: list[str] = []
+
+    class Spoiling(DeltaFilter):
+        effects = FilterEffects(sensitivity=Sensitivity.KEEPS)
+
+        def process(self, delta: dict[str, Any], config: Any = None) -> None:
+            delta["b"][1, 1] = bad
+
+    class Never(Spoiling):
+        def process(self, delta: dict[str, Any], config: Any = None) -> None:
+            seen.append("ran")
+
+    filters = [*EVERY_FILTER[:position], Spoiling(), Never(), *EVERY_FILTER[position:]]
+    delta = {"a": np.ones(9), "b": np.ones((4, 3)), "c": np.ones(2)}
+
+    with pytest.raises(NonFiniteError, match="'b'"):
+        apply_filters(delta, filters, strict=False)
+
+    assert seen == []
+
+
+@pytest.mark.parametrize("entry", EVERY_FILTER)
+def test_every_filter_keeps_names_shapes_kinds_and_finiteness(entry: dict[str, Any]) -> None:
+    """Scalars, empty arrays, other dtypes, views that are not contiguous and read-only arrays are fine."""
+    read_only = np.ones(2, np.float32)
+    read_only.flags.writeable = False
+    delta = {
+        "a": np.float32(2.0),
+        "b": np.zeros((0, 3), np.float32),
+        "c": np.arange(12, dtype=np.float64).reshape(3, 4).T[::2],
+        "d": torch.ones(3, 2, dtype=torch.bfloat16),
+        "e": read_only,
+        "f": torch.ones(1, dtype=torch.float16, requires_grad=True),
+        "steps": torch.tensor(3),
+    }
+
+    result = apply_filters(delta, [{"type": "gradient_clip", "max_norm": 9.0}, entry])
+
+    for name, array in delta.items():
+        assert isinstance(result[name], torch.Tensor) == isinstance(array, torch.Tensor)
+        assert tuple(result[name].shape) == tuple(array.shape)
+        assert np.isfinite(np.asarray(result[name])).all()
+    assert result["steps"] is delta["steps"]
+    assert read_only.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +303,31 @@ def test_a_filter_of_ones_own_gets_float32_views_of_the_callers_kind() -> None:
     assert set(seen) == {"a", "b"}
     assert seen["a"].dtype == torch.float32
     assert isinstance(seen["b"], np.ndarray)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_the_views_of_a_filter_are_parts_of_one_vector_that_nobody_copies(kind: str) -> None:
+    """Two float32 arrays of 3 and 4 numbers: the second begins 12 bytes after the first.
+
+    What a later filter sees lies where the earlier one saw it.
+    """
+    addresses: list[list[int]] = []
+
+    class Looking(DeltaFilter):
+        def process(self, delta: dict[str, Any], config: Any = None) -> None:
+            arrays = [np.asarray(delta[name]) for name in ("a", "b")]
+            addresses.append([array.__array_interface__["data"][0] for array in arrays])
+            assert all(array.flags.writeable for array in arrays)
+
+    delta: dict[str, Any] = {"a": np.ones(3, np.float32), "b": np.ones((2, 2), np.float32)}
+    if kind == "torch":
+        delta = {name: torch.from_numpy(array.copy()) for name, array in delta.items()}
+    result = apply_filters(delta, [Looking(), {"type": "gradient_clip", "max_norm": 1.0}, Looking()])
+
+    assert addresses[0][1] - addresses[0][0] == 3 * 4
+    assert addresses[0] == addresses[1]
+    assert [np.asarray(result[name]).__array_interface__["data"][0] for name in "ab"] == addresses[0]
+    assert np.asarray(delta["a"]).__array_interface__["data"][0] != addresses[0][0]
 
 
 def test_a_filter_of_ones_own_may_return_new_arrays_or_work_in_place() -> None:

@@ -38,7 +38,12 @@ def header_for(trail: tuple[dict[str, Any], ...], round_id: str = "r-1") -> Upda
 
 
 def make(
-    filters: list[dict[str, Any]], folder: Path, *, allow_coded: bool = True, delta: Any = None
+    filters: list[dict[str, Any]],
+    folder: Path,
+    *,
+    allow_coded: bool = True,
+    delta: Any = None,
+    seed: int = 0,
 ) -> MadeUpdate:
     return make_update(
         DELTA if delta is None else delta,
@@ -47,6 +52,7 @@ def make(
         layout=LAYOUT,
         residuals=ResidualStore(folder),
         allow_coded=allow_coded,
+        generator=np.random.default_rng(seed),
     )
 
 
@@ -107,6 +113,52 @@ def test_a_vector_is_given_away_and_arrays_are_not(tmp_path: Path) -> None:
 
     assert made.left_out is vector
     assert vector.values.tolist() == [0, 0, 0.5, 0.25, 0, 0.125, 0, 0]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 7, 8, 16])
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+@pytest.mark.parametrize("choice", [{"top_k": 0.5}, {"random_k": 0.5, "seed": 3}], ids=["top-k", "random-k"])
+def test_with_error_feedback_what_is_sent_and_what_is_kept_are_the_delta(
+    tmp_path: Path, bits: int, rounding: str, choice: dict[str, Any]
+) -> None:
+    """Half of the 8 numbers are sent. With b bits and largest level L each block of 64 has the grid m / L."""
+    filters = [
+        {"type": "error_feedback"},
+        {"type": "sparsification", **choice},
+        {"type": "quantization", "bits": bits, "rounding": rounding},
+    ]
+
+    made = make(filters, tmp_path)
+
+    sent = np.array(numbers_in(made))
+    assert made.left_out is not None
+    np.testing.assert_allclose(sent + made.left_out.values, DeltaVector.of(DELTA).values, rtol=2e-7)
+    assert np.count_nonzero(sent) <= 4
+    assert np.unique(np.abs(sent[sent != 0])).size <= max(1, 2 ** (bits - 1) - 1)
+
+
+def test_devices_without_error_feedback_send_what_apply_filters_shows(tmp_path: Path) -> None:
+    """Zeros and signs are coded without a loss, so the dense and the coded update hold the same numbers."""
+    for filters in (
+        [{"type": "exclude", "names": ["a"]}],
+        [*TOP_HALF, {"type": "gradient_clip", "max_norm": 1.0}],
+        [*TOP_HALF, {"type": "stochastic_sign"}],
+    ):
+        made, dense = (make(filters, tmp_path, allow_coded=allowed, seed=1) for allowed in (True, False))
+
+        assert isinstance(open_update(made.data, LAYOUT), CodedUpdateFile)
+        assert numbers_in(made) == pytest.approx(numbers_in(dense), rel=2e-7)
+        assert made.left_out is None
+
+
+def test_rounding_at_random_differs_and_the_generator_decides_it(tmp_path: Path) -> None:
+    filters = [{"type": "quantization", "bits": 2, "rounding": "stochastic"}]
+    delta = {"a": np.full((2, 2), 0.5), "b": np.array([1.0, 0.5, 0.5, 0.5])}
+
+    first, again, other = (numbers_in(make(filters, tmp_path, delta=delta, seed=n)) for n in (1, 1, 2))
+
+    assert first == again != other
+    assert set(first) <= {0.0, 1.0}
 
 
 @pytest.mark.parametrize("as_vector", [True, False])
