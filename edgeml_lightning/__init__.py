@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         FedPer,
         FedProx,
         FedRep,
+        Scaffold,
     )
     from edgeml_lightning.trainer import FederatedTrainer
 
@@ -52,6 +53,7 @@ __all__ = [
     "History",
     "PersonalStore",
     "RoundRecord",
+    "Scaffold",
     "__version__",
     "model_state",
 ]
@@ -73,6 +75,7 @@ _HOMES: Final = {
     "History": "history",
     "PersonalStore": "personalization",
     "RoundRecord": "callbacks",
+    "Scaffold": "strategies",
     "model_state": "exchange",
 }
 _NEEDED: Final = frozenset({"lightning", "torch", "torchmetrics"})

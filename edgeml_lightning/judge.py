@@ -48,6 +48,7 @@ class Judge:
         self._trainer = L.Trainer(**trainer_options)
         split = resolved.split(module)
         self._strategy = resolved
+        self._received = split.received
         self._is_whole = all(resolved.origin_of(name) in split.received for name in split.kept)
 
     def shared_state(self) -> dict[str, Tensor]:
@@ -60,7 +61,7 @@ class Judge:
         """Return what the global model scores; nothing where devices keep a part of it for themselves."""
         if not self._is_whole:
             return {}
-        load_global_(self._module, arrays)
+        load_global_(self._module, {name: arrays[name] for name in self._received})
         figures = self._measure(self._module, datamodule)
         return {name: figure for name, figure in figures.items() if not name.startswith(PERSONAL_PREFIX)}
 

@@ -42,12 +42,13 @@ class RoundConfig(Record):
 
     Attributes:
         strategy: What devices call it: ``fedavg``, ``fedprox``, ``ditto``, ``fedper``, ``fedrep``, ``fedbn``,
-            ``apfl``, or one of their own; ``None`` leaves it to the device.
+            ``apfl``, ``scaffold``, or one of their own; ``None`` leaves it to the device.
         proximal_mu: FedProx's mu, at least 0.
         lambda_ditto: Ditto's lambda, at least 0.
         head_layers: FedPer's and FedRep's private layers, as module paths.
         head_epochs: FedRep's epochs for the head alone, at least 1.
         mixing_alpha: APFL's alpha, in [0, 1].
+        cohort_fraction: Which part of all devices trains in a round, in (0, 1], for SCAFFOLD.
         filters: Filter configurations, in order.
         clip_norm: Short for a ``gradient_clip`` in front of ``filters``.
         capabilities: What this round's control plane understands beyond the legacy calls.
@@ -61,6 +62,7 @@ class RoundConfig(Record):
     head_layers: tuple[str, ...] | None = None
     head_epochs: int | None = Field(default=None, ge=1)
     mixing_alpha: float | None = Field(default=None, ge=0, le=1)
+    cohort_fraction: float | None = Field(default=None, gt=0, le=1)
     filters: tuple[dict[str, JsonValue], ...] = ()
     clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     secure_aggregation: bool = False

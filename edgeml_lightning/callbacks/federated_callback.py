@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
@@ -13,7 +14,12 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from edgeml_client.clock import Clock, SystemClock
-from edgeml_client.errors import ConfigurationError
+from edgeml_client.errors import (
+    ConfigurationError,
+    RoundClosedError,
+    StaleBaseError,
+    UnprocessableError,
+)
 from edgeml_client.filters import resolve_filters
 from edgeml_client.rounds.waiting import check_wait
 from edgeml_lightning.callbacks.accumulation import AccumulationWindow, loss_factor
@@ -23,6 +29,7 @@ from edgeml_lightning.callbacks.measurements import local_figures
 from edgeml_lightning.callbacks.personal_side import PersonalSide
 from edgeml_lightning.callbacks.reporting import record_of, report
 from edgeml_lightning.callbacks.requirements import (
+    check_companions,
     check_epochs,
     check_gradients,
     check_optimizers,
@@ -159,6 +166,9 @@ class FederatedCallback(SecondModelHooks):
             return
         check_optimizers(running.strategy, trainer.optimizers)
         check_gradients(running.strategy, pl_module)
+        if running.companions is not None:
+            mine = [str(entry["type"]) for entry in self.filters]
+            check_companions(running.strategy, trainer, (*running.filter_types, *mine))
         running.sample_count = self.sample_count or self._count_samples(trainer)
         if running.first_step is None:
             running.first_step = trainer.global_step
@@ -191,6 +201,8 @@ class FederatedCallback(SecondModelHooks):
         expected = self._personal.expected_arrays(module, running)
         recalled = self._ranks.on_first(lambda: self._recall(running, expected)) if expected else None
         self._personal.begin(trainer, module, running, recalled=recalled)
+        step_sizes: Mapping[str, float] = self._resumed.get("step_sizes", {}) if is_resumed else {}
+        running.begin_companions(module, step_sizes=step_sizes)
 
     def _join(self, module: L.LightningModule) -> JoinedRound | None:
         client = self.connection.client()
@@ -254,8 +266,11 @@ class FederatedCallback(SecondModelHooks):
             return
         first_step = running.first_step if running.first_step is not None else trainer.global_step
         num_steps = trainer.global_step - first_step
+        is_trial = num_steps == 0 or vars(trainer)["fast_dev_run"]
+        if running.companions is not None and not is_trial:
+            running.companions.advance_(pl_module, reference=running.reference)
         kept = self._personal.finish()
-        if num_steps == 0 or vars(trainer)["fast_dev_run"]:
+        if is_trial:
             reason = "fast_dev_run trains for a trial only" if num_steps else "no optimizer step was taken"
             _log.warning("%s: %s, so nothing is uploaded", running.assignment.round_id, reason)
             before_and_after = None
@@ -266,7 +281,7 @@ class FederatedCallback(SecondModelHooks):
             receipt = None
             if before_and_after is not None:
                 self._keep(running, kept)
-                receipt = self._submit(trainer, running, *before_and_after)
+                receipt = self._submit(trainer, running, *before_and_after, kept=kept)
             ended_s = self._clock.monotonic_s()
             return receipt, record_of(running, trainer, receipt=receipt, num_steps=num_steps, ended_s=ended_s)
 
@@ -304,14 +319,22 @@ class FederatedCallback(SecondModelHooks):
         running: RunningRound,
         before: Mapping[str, Tensor],
         after: Mapping[str, Tensor],
+        *,
+        kept: PersonalState | None,
     ) -> UpdateReceipt:
-        return running.joined.submit(
-            before,
-            after,
-            sample_count=running.sample_count,
-            metrics=local_figures(trainer.callback_metrics),
-            filters=self.filters,
-        )
+        try:
+            return running.joined.submit(
+                before,
+                after,
+                sample_count=running.sample_count,
+                metrics=local_figures(trainer.callback_metrics),
+                filters=self.filters,
+            )
+        except (RoundClosedError, StaleBaseError, UnprocessableError):
+            if kept is not None and running.companions is not None:
+                # The global companions do not follow this update, so the device's own must not either.
+                self._keep(running, replace(kept, arrays={**kept.arrays, **running.companions.before}))
+            raise
 
     # The personal model.
 
@@ -347,6 +370,8 @@ class FederatedCallback(SecondModelHooks):
             state["base_digest"] = running.base.digest
             state["first_step"] = running.first_step
             state["first_epoch"] = running.first_epoch
+            if running.companions is not None:
+                state["step_sizes"] = dict(running.companions.step_sizes)
         return state
 
     @override

@@ -74,7 +74,8 @@ class PersonalSide:
         """
         self._fit = (trainer, module, running)
         if recalled is not None:
-            running.own.update({name: recalled.arrays[name].clone() for name in running.own})
+            kept_beside = {name: recalled.arrays[name].to(array) for name, array in running.own.items()}
+            running.own.update({name: array.clone() for name, array in kept_beside.items()})
         if running.strategy.keeps_model:
             check_second_model(trainer, module, strategy=running.strategy)
             self.training = PersonalTraining(
@@ -146,7 +147,7 @@ def _gathered(
             {**optimizer.tensors, **_prefixed(second.tensors)},
             {**optimizer.numbers, **_prefixed(second.numbers)},
         )
-    arrays |= {name: tensor.clone() for name, tensor in running.own.items()}
+    arrays |= {name: tensor.detach().to("cpu", copy=True) for name, tensor in running.own.items()}
     if not arrays:
         return None
     assignment = running.assignment

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
@@ -21,6 +24,7 @@ from edgeml_lightning.naming import modules_by_path
 from edgeml_lightning.strategies import Ditto, FederatedStrategy
 
 __all__ = [
+    "check_companions",
     "check_epochs",
     "check_gradients",
     "check_optimizers",
@@ -28,6 +32,9 @@ __all__ = [
     "check_trainer",
     "require_lightning",
 ]
+
+_KEEP_ARRAYS_APART: Final = frozenset({"quantization"})
+"""Filters that neither weigh arrays of an update against each other nor leave any of them out."""
 
 
 def require_lightning(subject: object, *, kind: type[object]) -> None:
@@ -125,6 +132,48 @@ def check_gradients(strategy: FederatedStrategy, module: nn.Module) -> None:
             f"{type(strategy).__name__} has one for every row: build the embedding with sparse=False (and "
             "Adam in place of SparseAdam), or use FedAvg"
         )
+
+
+def check_companions(strategy: FederatedStrategy, trainer: L.Trainer, filter_types: Iterable[str]) -> None:
+    """Check that what travels beside the model can be told from how far its parameters moved.
+
+    Args:
+        strategy: Has companions.
+        trainer: The user's Trainer, with its optimizers.
+        filter_types: The filters that the update will pass.
+
+    Raises:
+        UnsupportedTrainingError: It cannot be told exactly.
+    """
+    name = type(strategy).__name__
+    if trainer.scaler is not None:
+        raise UnsupportedTrainingError(
+            f"precision {trainer.precision!r} uses a gradient scaler, which may leave out a step unseen, and "
+            f"{name} counts steps: use precision='bf16-mixed' or '32-true'"
+        )
+    for optimizer in trainer.optimizers:
+        if not _is_plain_sgd(optimizer):
+            raise UnsupportedTrainingError(
+                f"{name} reads the mean gradient of a round from how far the parameters moved, which only "
+                f"plain SGD allows: use torch.optim.SGD without momentum, not {_described(optimizer)}, or "
+                "another strategy"
+            )
+    if joint := sorted(set(filter_types) - _KEEP_ARRAYS_APART):
+        raise UnsupportedTrainingError(
+            f"the update of {name} holds changes of the model and, larger by 1 / (steps * learning rate), of "
+            f"control variates, and {', '.join(joint)} may weigh one against the other or leave some out: "
+            f"use {', '.join(sorted(_KEEP_ARRAYS_APART))} alone, or another strategy"
+        )
+
+
+def _is_plain_sgd(optimizer: Optimizer) -> bool:
+    return isinstance(optimizer, torch.optim.SGD) and not any(
+        group["momentum"] or group["maximize"] for group in optimizer.param_groups
+    )
+
+
+def _described(optimizer: Optimizer) -> str:
+    return f"{type(optimizer).__name__}{' with momentum' if isinstance(optimizer, torch.optim.SGD) else ''}"
 
 
 def check_second_model(trainer: L.Trainer, module: L.LightningModule, *, strategy: FederatedStrategy) -> None:

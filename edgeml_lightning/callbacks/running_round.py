@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from edgeml_client.errors import ConfigurationError
+from edgeml_client.filters import filters_of
 from edgeml_client.schemas import RoundAssignment
 from edgeml_lightning.callbacks.anchoring import Anchoring
+from edgeml_lightning.callbacks.companions import Companions
 from edgeml_lightning.callbacks.joined_round import BaseVersion, JoinedRound
 from edgeml_lightning.distributed import Ranks
 from edgeml_lightning.exchange import check_matches, clone_arrays, model_state
@@ -38,6 +41,8 @@ class RunningRound:
         sample_count: Training samples on this device.
         received_metrics: What the received global model scored in validation.
         own: What the device keeps beside arrays of the module; changed in place while it trains.
+        received_beside: What came beside arrays of the module.
+        companions: What becomes of that; ``None`` where nothing came, and before the device's own is known.
     """
 
     joined: JoinedRound
@@ -50,6 +55,8 @@ class RunningRound:
     sample_count: int = 0
     received_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     own: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    received_beside: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    companions: Companions | None = None
     _shared: Anchoring = field(init=False)
     _pulled: Anchoring = field(init=False)
     _names: Mapping[nn.Parameter, str] = field(init=False)
@@ -85,8 +92,12 @@ class RunningRound:
             ranks: The processes that trained it. Only the first gets the arrays.
         """
         state, sent = model_state(module), self.split.sent
-        reference = {name: self.reference[name] for name in sent}
-        return ranks.whole(reference), ranks.whole({name: state[name] for name in sent})
+        before = {name: self.reference[name] for name in sent}
+        after = {name: state[name] for name in sent}
+        if self.companions is not None:
+            before |= self.companions.before
+            after |= self.companions.after()
+        return ranks.whole(before), ranks.whole(after)
 
     def drop_resting_gradients_(self, optimizer: Optimizer, *, epoch: int) -> None:
         """Drop the gradients of what rests in the Trainer's epoch ``epoch``: the optimizer passes over it."""
@@ -102,6 +113,20 @@ class RunningRound:
         """Add what the strategy adds to the gradients of one optimizer's parameters."""
         self.strategy.add_to_gradient_(*self._shared.pairs(optimizer), factor=factor)
         self.strategy.add_to_personal_gradient_(*self._pulled.pairs(optimizer), factor=factor)
+        if self.companions is not None:
+            self.companions.add_to_gradient_(optimizer, factor=factor)
+
+    @property
+    def filter_types(self) -> tuple[str, ...]:
+        """The types of the filters that the round asks for."""
+        return tuple(str(entry["type"]) for entry in filters_of(self.assignment.config))
+
+    def begin_companions(self, module: L.LightningModule, *, step_sizes: Mapping[str, float]) -> None:
+        """Take up what travels beside the model, now that what the device kept is known."""
+        if self.received_beside:
+            self.companions = Companions(
+                self.strategy, module, received=self.received_beside, own=self.own, step_sizes=step_sizes
+            )
 
 
 def receive(
@@ -126,7 +151,9 @@ def receive(
     split = joined.strategy.split(module)
     base = ranks.on_first(joined.download)
     state = model_state(module)
-    arrays = ranks.on_every(lambda: _arrays_to_load(joined, state, split=split))
+    beside = joined.strategy.companions(module)
+    arrays = ranks.on_every(lambda: _arrays_to_load(joined, state, split=split, beside=beside))
+    received_beside = ranks.on_first(lambda: _received_beside(joined, beside)) if beside else {}
     restored = clone_arrays(state, state) if keep_weights else {}
     ranks.load_(module, arrays)
     floating = [name for name in split.received if state[name].is_floating_point()]
@@ -139,19 +166,31 @@ def receive(
         reference=reference,
         started_s=started_s,
         own=joined.strategy.own_arrays(module),
+        received_beside={name: array.to(beside[name]) for name, array in received_beside.items()},
     )
     running.anchor(module)
     return running
 
 
 def _arrays_to_load(
-    joined: JoinedRound, state: Mapping[str, Tensor], *, split: Partition
+    joined: JoinedRound,
+    state: Mapping[str, Tensor],
+    *,
+    split: Partition,
+    beside: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     if joined.device_round is None:
         return {}
     arrays: dict[str, Tensor] = joined.device_round.download().torch_tensors()
     fixed = [name for name in split.fixed if name in arrays]
-    check_matches(state, arrays, received=(*split.received, *fixed), kept=split.kept)
+    _check_beside(joined.strategy, beside, arrays)
+    others = [name for name in arrays if "/" in name and name not in state and name not in beside]
+    check_matches(
+        {**state, **beside},
+        arrays,
+        received=(*split.received, *fixed, *beside),
+        kept=(*split.kept, *others),
+    )
     origins = {name: arrays.get(joined.strategy.origin_of(name)) for name in split.kept}
     first_kept = {
         name: origin
@@ -159,6 +198,24 @@ def _arrays_to_load(
         if origin is not None and origin.shape == state[name].shape
     }
     return {name: arrays[name] for name in (*split.received, *fixed)} | first_kept
+
+
+def _check_beside(
+    strategy: FederatedStrategy, beside: Mapping[str, Tensor], arrays: Mapping[str, Tensor]
+) -> None:
+    if beside and not beside.keys() & arrays.keys():
+        name = type(strategy).__name__
+        raise ConfigurationError(
+            f"{name} needs {len(beside)} arrays beside the model's, such as {min(beside)!r}, and the global "
+            f"model has none of them: register {name}(...).shared_state(module) as the global model"
+        )
+
+
+def _received_beside(joined: JoinedRound, beside: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if joined.device_round is None:
+        return {}
+    model = joined.device_round.download()
+    return {name: torch.tensor(model.array(name)) for name in beside}
 
 
 @torch.no_grad()

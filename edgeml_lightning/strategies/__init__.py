@@ -8,6 +8,7 @@ from edgeml_lightning.strategies.fedper import FedPer
 from edgeml_lightning.strategies.fedprox import FedProx
 from edgeml_lightning.strategies.fedrep import FedRep
 from edgeml_lightning.strategies.resolve import ResolvedStrategy, resolve_strategy
+from edgeml_lightning.strategies.scaffold import Scaffold
 from edgeml_lightning.strategies.strategy import FederatedStrategy, Mixing
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "FederatedStrategy",
     "Mixing",
     "ResolvedStrategy",
+    "Scaffold",
     "resolve_strategy",
 ]

@@ -15,11 +15,12 @@ from edgeml_lightning.strategies.fedbn import FedBN
 from edgeml_lightning.strategies.fedper import FedPer
 from edgeml_lightning.strategies.fedprox import FedProx
 from edgeml_lightning.strategies.fedrep import FedRep
+from edgeml_lightning.strategies.scaffold import Scaffold
 from edgeml_lightning.strategies.strategy import FederatedStrategy
 
 __all__ = ["ResolvedStrategy", "resolve_strategy"]
 
-_KNOWN: Final = (FedAvg, FedProx, Ditto, FedPer, FedRep, FedBN, APFL)
+_KNOWN: Final = (FedAvg, FedProx, Ditto, FedPer, FedRep, FedBN, APFL, Scaffold)
 _BY_NAME: Final = MappingProxyType({kind.name: kind for kind in _KNOWN})
 
 _BY_FIELD: Final[tuple[tuple[str, type[FederatedStrategy]], ...]] = (

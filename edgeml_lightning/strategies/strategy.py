@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
@@ -50,6 +50,9 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
     ``add_to_personal_           to its gradient, and how it is mixed with the shared one
     gradient_``, ``mixing``
     ``own_arrays``               what else the device keeps from round to round
+    ``companions``,              what travels beside the model, how it corrects gradients, and what becomes of
+    ``corrections``,             the device's own in a round
+    ``next_own``
     ``__post_init__``            the check of its arguments; call ``super().__post_init__()``
     ===========================  ========================================================================
 
@@ -101,11 +104,13 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
     def shared_state(self, module: nn.Module) -> dict[str, Tensor]:
         """Return what to register as the global model: the arrays of ``module`` that devices receive.
 
+        What travels beside the model is part of it.
+
         Raises:
             ConfigurationError: The strategy does not fit the module.
         """
         state = model_state(module)
-        return {name: state[name] for name in self.split(module).received}
+        return {name: state[name] for name in self.split(module).received} | self.companions(module)
 
     # What trains when.
 
@@ -178,6 +183,51 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
         If the origin is a received array, :meth:`add_to_personal_gradient_` is called for the kept one.
         """
         return name
+
+    # What travels beside the model.
+
+    def companions(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return what travels beside arrays of the module, with what it starts from; by default nothing.
+
+        Each is one of :meth:`own_arrays` as well. Devices receive the global one; what is sent is
+        :attr:`companion_share` of the change of their own. A name holds a slash.
+        """
+        del module
+        return {}
+
+    @property
+    def companion_share(self) -> float:
+        """Which part of the change of a companion is sent."""
+        return 1.0
+
+    def corrections(self, received: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the companions add to the gradient in every step of a round, by the parameter's name.
+
+        Args:
+            received: The global companions.
+            own: The device's own arrays.
+        """
+        del received, own
+        return {}
+
+    def next_own(
+        self,
+        received: Mapping[str, Tensor],
+        own: Mapping[str, Tensor],
+        *,
+        moved: Mapping[str, Tensor],
+        step_sizes: Mapping[str, float],
+    ) -> dict[str, Tensor]:
+        """Return the own arrays after a round that had companions.
+
+        Args:
+            received: The global companions.
+            own: The device's own arrays.
+            moved: What the round changed in each parameter that trains.
+            step_sizes: For each of these the sum of the learning rates of its steps.
+        """
+        del received, moved, step_sizes
+        return dict(own)
 
     # How it is parametrized.
 

@@ -65,6 +65,7 @@ def run_rounds(
     strategy: FederatedStrategy,
     make: Callable[..., Any],
     num_rounds: int = NUM_ROUNDS,
+    sample_count: int | None = None,
     **arguments: Any,
 ) -> list[FederatedCallback]:
     """Play rounds in which every device trains with a module, a callback and a Trainer made anew each time.
@@ -78,7 +79,11 @@ def run_rounds(
     for _ in range(num_rounds):
         callbacks = []
         for client, shard in zip(clients, shards(), strict=True):
-            callbacks.append(FederatedCallback(client, model="digits", strategy=strategy, wait_s=30))
+            callbacks.append(
+                FederatedCallback(
+                    client, model="digits", strategy=strategy, wait_s=30, sample_count=sample_count
+                )
+            )
             trainer(callbacks[-1], **arguments).fit(seeded(make), loader(shard))
     assert callbacks[0].last_round is not None
     assert callbacks[0].last_round.round_number == num_rounds

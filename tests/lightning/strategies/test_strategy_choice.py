@@ -19,6 +19,7 @@ from edgeml_lightning.strategies import (
     FedPer,
     FedProx,
     FedRep,
+    Scaffold,
     resolve_strategy,
 )
 
@@ -53,6 +54,12 @@ def test_the_rate_of_a_mixture_is_not_negative() -> None:
         APFL(0.5, alpha_rate=-1.0)
 
 
+@pytest.mark.parametrize("value", [0, 1.1, float("nan")])
+def test_a_cohort_is_a_part_of_all_devices(value: float) -> None:
+    with pytest.raises(ConfigurationError, match="cohort_fraction must"):
+        Scaffold(value)
+
+
 @pytest.mark.parametrize("head_epochs", [0, -1, 1.5, True])
 def test_a_head_trains_for_whole_epochs(head_epochs: Any) -> None:
     with pytest.raises(ConfigurationError, match="head_epochs must be a whole number, at least 1"):
@@ -85,6 +92,8 @@ def test_a_strategy_cannot_be_changed() -> None:
         (RoundConfig(strategy="fedrep", head_layers=("head",), head_epochs=1), FedRep(["head"], 1)),
         (RoundConfig(strategy="fedbn"), FedBN()),
         (RoundConfig(mixing_alpha=0.5), APFL(0.5)),
+        (RoundConfig(strategy="scaffold"), Scaffold()),
+        (RoundConfig(strategy="scaffold", cohort_fraction=0.1), Scaffold(0.1)),
         (RoundConfig(strategy="ditto", lambda_ditto=0.0, proximal_mu=1.0), Ditto(0.0)),
         (RoundConfig(strategy="fedavg", lambda_ditto=0.3), FedAvg()),
     ],
@@ -124,7 +133,7 @@ def test_an_argument_must_be_given_by_someone(strategy: FederatedStrategy) -> No
 
 
 def test_an_unknown_strategy_of_a_round_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"'krum'; known are fedavg, .*, fedrep, fedbn, apfl"):
+    with pytest.raises(ConfigurationError, match=r"'krum'; known are fedavg, .*, apfl, scaffold"):
         resolve_strategy(None, RoundConfig(strategy="krum"))
 
 

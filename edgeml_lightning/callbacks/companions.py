@@ -1,0 +1,85 @@
+"""What travels beside the model's own arrays in a round, such as SCAFFOLD's control variates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import lightning as L
+from torch import Tensor
+from torch.optim import Optimizer
+
+from edgeml_lightning.callbacks.anchoring import Anchoring
+from edgeml_lightning.distributed.sharding import placed_like, whole_tensor
+from edgeml_lightning.functional import add_correction_
+from edgeml_lightning.naming import parameter_names
+from edgeml_lightning.strategies import FederatedStrategy
+
+__all__ = ["Companions"]
+
+
+class Companions:
+    """The companions of one round, from their arrival to what is sent of them.
+
+    Args:
+        strategy: What they mean.
+        module: The model, with the global one loaded.
+        received: The global ones.
+        own: The device's own, by the same names; replaced by :meth:`advance_`.
+        step_sizes: For each parameter the sum of the learning rates of its steps so far, in a round that goes
+            on from a checkpoint.
+
+    Attributes:
+        before: The device's own, as they were when the round began.
+        step_sizes: As given, and continued.
+    """
+
+    def __init__(
+        self,
+        strategy: FederatedStrategy,
+        module: L.LightningModule,
+        *,
+        received: Mapping[str, Tensor],
+        own: dict[str, Tensor],
+        step_sizes: Mapping[str, float],
+    ) -> None:
+        self._strategy = strategy
+        self._names = parameter_names(module)
+        self._received = received
+        self._own = own
+        terms = strategy.corrections(received, own)
+        self._corrections = Anchoring(
+            module,
+            {name: placed_like(terms[name], param) for param, name in self._names.items() if name in terms},
+        )
+        self.before = {name: own[name].clone() for name in received}
+        self.step_sizes = dict(step_sizes)
+
+    def add_to_gradient_(self, optimizer: Optimizer, *, factor: float) -> None:
+        """Correct the gradients of one optimizer's parameters, and count its step."""
+        add_correction_(*self._corrections.pairs(optimizer), factor=factor)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                name = self._names.get(parameter)
+                if name is not None and parameter.grad is not None:
+                    self.step_sizes[name] = self.step_sizes.get(name, 0.0) + float(group["lr"])
+
+    def advance_(self, module: L.LightningModule, *, reference: Mapping[str, Tensor]) -> None:
+        """Replace the device's own arrays by those after the round.
+
+        Args:
+            module: The trained model.
+            reference: The parameters as they were received.
+        """
+        moved = {
+            name: whole_tensor(parameter.detach().float() - reference[name].float())
+            for parameter, name in parameter_names(module).items()
+            if name in reference and parameter.requires_grad
+        }
+        self._own.update(
+            self._strategy.next_own(self._received, self._own, moved=moved, step_sizes=self.step_sizes)
+        )
+
+    def after(self) -> dict[str, Tensor]:
+        """Return the own arrays moved by the share of their change that is sent."""
+        share = self._strategy.companion_share
+        return {name: array + share * (self._own[name] - array) for name, array in self.before.items()}
