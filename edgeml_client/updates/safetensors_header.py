@@ -134,7 +134,7 @@ def _metadata(value: object) -> dict[str, str]:
 
 
 def _entry(name: str, value: object, data_start: int) -> HeaderEntry:
-    if any("\ud800" <= char <= "\udfff" for char in name):
+    if not name.isascii() and any("\ud800" <= char <= "\udfff" for char in name):
         raise InvalidModelError("the name of an array is not valid Unicode")
     if not isinstance(value, dict) or frozenset(cast("dict[str, object]", value)) != _ENTRY_KEYS:
         raise InvalidModelError(f"array {name!r} is not described by dtype, shape and data_offsets")

@@ -8,8 +8,8 @@ registered floating arrays, all of them except those the header lists as ``priva
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -20,13 +20,15 @@ from edgeml_client.errors import InvalidModelError, InvalidUpdateError, ModelMis
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.arrays import Float32Array, State, layout_of, raw_bytes
 from edgeml_client.updates.coding.coded_file import CodedUpdateFile
-from edgeml_client.updates.coding.spec import CODING_KEY, UPDATE_KEY
+from edgeml_client.updates.coding.spec import CODING_KEY, UPDATE_KEY, Chunk
 from edgeml_client.updates.layout import Layout
+from edgeml_client.updates.mapped_file import let_go, map_file, read_into
 from edgeml_client.updates.model_file import in_file_order
 from edgeml_client.updates.safetensors_header import MAX_HEADER_BYTES, Header, build_header, read_header
 from edgeml_client.updates.vector import sum_of_squares
 
 __all__ = [
+    "CHUNK_BYTES",
     "UPDATE_CONTENT_TYPE",
     "UpdateFile",
     "encode_update",
@@ -40,6 +42,8 @@ UPDATE_CONTENT_TYPE: Final = "application/vnd.edgeml.update"
 
 _BYTES_PER_NAME: Final = 512
 _SLACK_BYTES: Final = 65_536
+CHUNK_BYTES: Final = 1 << 18
+"""What is read at a time: with a block of sums beside it, it stays in the cache of one core."""
 
 UpdateSource: TypeAlias = bytes | bytearray | memoryview | Path
 
@@ -127,7 +131,8 @@ def open_update(data: UpdateSource, layout: Layout) -> UpdateFile | CodedUpdateF
     shared.require_same_arrays(
         Layout.of(entry.spec for entry in parsed.entries), summary="the update does not fit the model:"
     )
-    return UpdateFile(memory, parsed, header)
+    let_go(memory)
+    return UpdateFile(memory, parsed, header, path=data if isinstance(data, Path) else None)
 
 
 class UpdateFile:
@@ -138,16 +143,56 @@ class UpdateFile:
         layout: The arrays it holds, all float32.
     """
 
-    def __init__(self, memory: memoryview, parsed: Header, header: UpdateHeader) -> None:
+    def __init__(
+        self, memory: memoryview, parsed: Header, header: UpdateHeader, *, path: Path | None = None
+    ) -> None:
         self.header = header
         self.layout = Layout.of(entry.spec for entry in parsed.entries)
         self._memory = memory
+        self._path = path
         self._entries = sorted(parsed.entries, key=lambda entry: entry.spec.name)
 
     @property
     def num_bytes(self) -> int:
         """The size of the whole file."""
         return len(self._memory)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether the arrays lie in the file as they follow each other in the vector; ours always do."""
+        return len(self._stretches) <= 1
+
+    def chunks(self, buffer: bytearray | None = None) -> Iterator[Chunk]:
+        """Yield the vector from its start, in chunks of at most 256 KiB.
+
+        Args:
+            buffer: What a file is read into, so that the next chunk overwrites what was yielded: at least
+                :data:`CHUNK_BYTES` long; by default a new one. Several files may share it, in turns.
+
+        Raises:
+            OSError: The file cannot be read any more.
+        """
+        start = 0
+        for values in self._blocks(buffer or bytearray(CHUNK_BYTES)):
+            yield Chunk(start, start + values.size, None, values)
+            start += values.size
+
+    def _blocks(self, buffer: bytearray) -> Iterator[Float32Array]:
+        if self._path is None:
+            for start, stop in self._stretches:
+                for offset in range(start, stop, CHUNK_BYTES):
+                    yield np.frombuffer(
+                        self._memory[offset : min(offset + CHUNK_BYTES, stop)], np.dtype("<f4")
+                    )
+            return
+        memory, numbers = memoryview(buffer), np.frombuffer(buffer, np.dtype("<f4"))
+        with self._path.open("rb", buffering=0) as file:
+            for start, stop in self._stretches:
+                file.seek(start)
+                for offset in range(start, stop, CHUNK_BYTES):
+                    num_bytes = min(CHUNK_BYTES, stop - offset)
+                    read_into(file, memory[:num_bytes])
+                    yield numbers[: num_bytes // numbers.itemsize]
 
     def arrays(self) -> Iterator[tuple[str, Float32Array]]:
         """Yield each name, ascending, with its numbers: read-only and not copied."""
@@ -162,22 +207,35 @@ class UpdateFile:
             NonFiniteError: An array holds NaN or Inf; the error names it.
         """
         total = 0.0
-        for name, array in self.arrays():
-            squares = sum_of_squares(array.reshape(-1))
+        for chunk in self.chunks():
+            squares = sum_of_squares(chunk.values)
             if not math.isfinite(squares):
-                raise NonFiniteError(name)
+                raise NonFiniteError(self._name_with_bad_value())
             total += squares
         return math.sqrt(total)
+
+    @cached_property
+    def _stretches(self) -> tuple[tuple[int, int], ...]:
+        """Where the vector lies in the file: bytes from, to, in as few stretches as possible."""
+        stretches: list[tuple[int, int]] = []
+        for entry in self._entries:
+            if stretches and stretches[-1][1] == entry.start:
+                stretches[-1] = (stretches[-1][0], entry.stop)
+            else:
+                stretches.append((entry.start, entry.stop))
+        return tuple(stretches)
+
+    def _name_with_bad_value(self) -> str:
+        return next(name for name, array in self.arrays() if not np.isfinite(array).all())
 
 
 def _as_memory(data: UpdateSource) -> memoryview:
     if not isinstance(data, Path):
         return memoryview(data).toreadonly()
-    with data.open("rb") as stream:
-        if stream.seek(0, 2) == 0:
-            raise InvalidUpdateError("the update is empty")
-        # The mapping outlives the stream: it closes itself once no array refers to it any more.
-        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    memory = map_file(data)
+    if not memory:
+        raise InvalidUpdateError("the update is empty")
+    return memory
 
 
 def _parsed(memory: memoryview) -> Header:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
-from edgeml_client.updates.coding import CodedUpdateFile
+from edgeml_client.updates.coding import Chunk, CodedUpdateFile
 from edgeml_client.updates.layout import ITEM_BYTES, Layout
+from edgeml_client.updates.mapped_file import map_file, read_into
 from edgeml_client.updates.safetensors_header import HeaderEntry, read_header
-from edgeml_client.updates.update_file import open_update
-from edgeml_server.aggregation.mean import BLOCK_LENGTH, RunningMean
+from edgeml_client.updates.update_file import CHUNK_BYTES, UpdateFile, open_update
+from edgeml_server.aggregation.mean import Addend, RunningMean
 from edgeml_server.aggregation.norm_bound import NormBound, median_bound, scale_within
 from edgeml_server.aggregation.stored_arrays import add_to_stored
 
 __all__ = ["Contribution", "DivergedError", "average_updates", "write_next_version"]
 
-_COPY_BYTES: Final = 4 * BLOCK_LENGTH
+_PIECE_BYTES: Final = 1 << 18
+"""Read and written at a time; a whole number of items of every dtype."""
+
+_MAX_TOGETHER: Final = 16
+_MAX_BYTES_TOGETHER: Final = 1 << 30
 
 
 class Writable(Protocol):
@@ -59,6 +64,9 @@ class Contribution:
     norm: float
 
 
+_Opened: TypeAlias = tuple[Contribution, "UpdateFile | CodedUpdateFile"]
+
+
 def average_updates(
     contributions: Sequence[Contribution],
     layout: Layout,
@@ -69,7 +77,7 @@ def average_updates(
     """Return the sample-weighted mean of the contributions, summed in the order given.
 
     Args:
-        contributions: The updates; their files are mapped one at a time.
+        contributions: The updates; their files are read in blocks, those of a few at a time.
         layout: The arrays of the base model.
         norm_bound: With ``median``, an update longer than the median of the given norms is shrunk to it.
         after_each: Called after each contribution, to renew a lease.
@@ -79,18 +87,40 @@ def average_updates(
     """
     bound = median_bound(given.norm for given in contributions) if norm_bound is NormBound.MEDIAN else None
     mean = RunningMean({spec.name: spec.shape for spec in layout.floating})
-    for given in contributions:
-        _add_(mean, given, layout, scale=scale_within(given.norm, bound=bound))
-        after_each()
+    opened = ((given, open_update(given.path, layout)) for given in contributions)
+    buffer = bytearray(CHUNK_BYTES)
+    for names, together in _batches(opened):
+        addends = [
+            Addend(_chunks(update, buffer), given.num_samples, scale_within(given.norm, bound=bound))
+            for given, update in together
+        ]
+        mean.add_together(addends, names)
+        for _ in together:
+            after_each()
     return mean
 
 
-def _add_(mean: RunningMean, given: Contribution, layout: Layout, *, scale: float) -> None:
-    update = open_update(given.path, layout)
-    if isinstance(update, CodedUpdateFile):
-        mean.add_chunks(update.chunks(), update.layout.names, num_samples=given.num_samples, scale=scale)
-    else:
-        mean.add(update.arrays(), num_samples=given.num_samples, scale=scale)
+def _chunks(update: UpdateFile | CodedUpdateFile, buffer: bytearray) -> Iterator[Chunk]:
+    return update.chunks(buffer) if isinstance(update, UpdateFile) else update.chunks()
+
+
+def _batches(opened: Iterable[_Opened]) -> Iterator[tuple[tuple[str, ...], list[_Opened]]]:
+    """Yield the names of arrays with the updates, one or several in a row, that are added together.
+
+    Dense updates of the same arrays are; how many is bounded, so that a lease can be renewed between batches.
+    """
+    numbered = enumerate(opened)
+    for _, alike in itertools.groupby(numbered, key=lambda pair: _kind(*pair)):
+        for _, first in alike:
+            num_more = min(_MAX_TOGETHER, _MAX_BYTES_TOGETHER // first[1].num_bytes) - 1
+            rest = (one for _, one in itertools.islice(alike, max(num_more, 0)))
+            yield first[1].layout.names, [first, *rest]
+
+
+def _kind(number: int, opened: _Opened) -> object:
+    """Return what is equal for updates whose chunks lie at the same positions."""
+    _, update = opened
+    return update.layout.names if isinstance(update, UpdateFile) and update.is_in_order else number
 
 
 def write_next_version(base: Path, mean: RunningMean, destination: Writable) -> None:
@@ -102,28 +132,29 @@ def write_next_version(base: Path, mean: RunningMean, destination: Writable) -> 
     Raises:
         DivergedError: A result is not finite.
     """
-    with base.open("rb") as stream:
-        # The mapping outlives the stream: it closes itself once nothing refers to it any more.
-        memory = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    memory = map_file(base)
     entries = read_header(memory).entries
     data_start = entries[0].start if entries else len(memory)
     destination.write(memory[:data_start])
-    blocks = (block for entry in entries for block in _array_blocks(memory, entry, mean))
-    for block in blocks:
-        destination.write(block)
+    buffer = memoryview(bytearray(_PIECE_BYTES))
+    with base.open("rb", buffering=0) as file:
+        file.seek(data_start)
+        for entry in entries:
+            for start in range(entry.start, entry.stop, _PIECE_BYTES):
+                piece = buffer[: min(_PIECE_BYTES, entry.stop - start)]
+                read_into(file, piece)
+                destination.write(_followed(piece, entry, mean, start=start))
 
 
-def _array_blocks(memory: memoryview, entry: HeaderEntry, mean: RunningMean) -> Iterable[memoryview]:
+def _followed(piece: memoryview, entry: HeaderEntry, mean: RunningMean, *, start: int) -> memoryview:
+    """Return what follows on a piece of the base that begins at byte ``start``."""
     spec = entry.spec
     if not spec.is_averaged or mean.num_samples(spec.name) == 0:
-        for start in range(entry.start, entry.stop, _COPY_BYTES):
-            yield memory[start : min(start + _COPY_BYTES, entry.stop)]
-        return
+        return piece
     item_bytes = ITEM_BYTES[spec.dtype]
-    for first in range(0, spec.size, BLOCK_LENGTH):
-        last = min(first + BLOCK_LENGTH, spec.size)
-        stored = memory[entry.start + first * item_bytes : entry.start + last * item_bytes]
-        block, is_finite = add_to_stored(stored, mean.block(spec.name, first, last), dtype=spec.dtype)
-        if not is_finite:
-            raise DivergedError(spec.name)
-        yield block
+    first = (start - entry.start) // item_bytes
+    block = mean.block(spec.name, first, first + len(piece) // item_bytes)
+    result, is_finite = add_to_stored(piece, block, dtype=spec.dtype)
+    if not is_finite:
+        raise DivergedError(spec.name)
+    return result

@@ -8,7 +8,7 @@ is averaged over the devices that sent it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,12 +17,39 @@ import numpy.typing as npt
 
 from edgeml_client.updates.coding import Chunk
 
-__all__ = ["BLOCK_LENGTH", "RunningMean"]
+__all__ = ["BLOCK_LENGTH", "Addend", "RunningMean"]
 
-BLOCK_LENGTH: Final = 1 << 18
-"""Elements handled at a time: 1 MiB of float32 stays in the cache of one core."""
+BLOCK_LENGTH: Final = 1 << 16
+"""Elements handled at a time: 256 KiB of float32 stay in the cache of one core."""
 
 Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Addend:
+    """One update that is added to the sums.
+
+    Attributes:
+        chunks: The parts of its vector that hold values; they are read once, and overwritten if they are
+            writable.
+        num_samples: The samples behind it, at least 1.
+        scale: A factor on its numbers alone, for a norm bound; the samples count in full.
+    """
+
+    chunks: Iterable[Chunk]
+    num_samples: int
+    scale: float = 1.0
+
+    @property
+    def factor(self) -> np.float32:
+        """What its numbers are multiplied by.
+
+        Raises:
+            ValueError: ``num_samples`` is less than 1.
+        """
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, not {self.num_samples}")
+        return np.float32(self.num_samples * self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +62,11 @@ class _Place:
 
 
 class RunningMean:
-    """Adds updates one after the other and keeps one float32 sum per array.
+    """Adds updates and keeps one float32 sum per array.
 
-    The sums are made in the order of the calls, in float32, element by element: the same updates in
-    the same order give the same bits, on any machine and after any number of restarts. Memory is one
-    float32 model and one block, however many updates there are.
+    Each sum is made in the order in which the updates are given, in float32, element by element: the same
+    updates in the same order give the same bits, on any machine and after any number of restarts. Memory is
+    one float32 model and one block, however many updates there are.
 
     Args:
         shapes: The arrays that are averaged, by name.
@@ -55,64 +82,50 @@ class RunningMean:
             for name, size in zip(self._shapes, sizes, strict=True)
         }
         self._num_samples = dict.fromkeys(self._sums, 0)
-        self._scratch = np.empty(BLOCK_LENGTH, dtype=np.float32)
 
     def num_samples(self, name: str) -> int:
         """Return the samples of the devices that sent this array."""
         return self._num_samples[name]
 
     def add(
-        self, arrays: Iterable[tuple[str, Float32Array]], *, num_samples: int, scale: float = 1.0
-    ) -> None:
-        """Add one device's arrays to the sums.
-
-        Args:
-            arrays: Names and float32 arrays in the registered shapes; arrays that are missing count as
-                not sent by this device.
-            num_samples: The samples behind this update, at least 1.
-            scale: A factor on the arrays alone, for a norm bound; the samples count in full.
-
-        Raises:
-            ValueError: ``num_samples`` is less than 1, or an array has another shape.
-            KeyError: An array is not one that is averaged.
-        """
-        factor = _factor(num_samples, scale)
-        for name, array in arrays:
-            total = self._sums[name]
-            if array.shape != self._shapes[name]:
-                raise ValueError(f"array {name!r} has shape {array.shape}, expected {self._shapes[name]}")
-            with np.errstate(
-                over="ignore", invalid="ignore"
-            ):  # whoever uses the mean checks that it is finite
-                self._add_scaled(total, array.reshape(-1), factor)
-            self._num_samples[name] += num_samples
-
-    def add_chunks(
         self, chunks: Iterable[Chunk], names: Iterable[str], *, num_samples: int, scale: float = 1.0
     ) -> None:
-        """Add one device's update chunk by chunk, with the bits that :meth:`add` gives.
+        """Add one device's update; see :meth:`add_together`."""
+        self.add_together([Addend(chunks, num_samples, scale)], names)
+
+    def add_together(self, addends: Sequence[Addend], names: Iterable[str]) -> None:
+        """Add updates of the same arrays, with the bits that adding one after the other gives.
+
+        The first chunk of each is added before the second one of any, so that a block of the sums stays in
+        the cache while all of them are added to it. A chunk is added before the next one is read.
 
         Args:
-            chunks: The parts of its vector that hold values.
-            names: The arrays whose numbers, one after the other, are that vector.
-            num_samples: As in :meth:`add`.
-            scale: As in :meth:`add`.
+            addends: The updates, in the order in which they count. Their chunks lie at the same positions.
+            names: The arrays whose numbers, one after the other, are their vectors.
 
         Raises:
-            ValueError: ``num_samples`` is less than 1.
+            ValueError: There are less than 1 samples behind an update.
             KeyError: An array is not one that is averaged.
         """
-        factor = _factor(num_samples, scale)
+        factors = [addend.factor for addend in addends]
         sent = tuple(names)
         places = self._places(sent)
-        for chunk in chunks:
-            for place in places:
-                first, last = max(chunk.start, place.start), min(chunk.stop, place.stop)
-                if first < last:
-                    target = self._total[first + place.offset : last + place.offset]
-                    chunk.add_into_(target, first=first, factor=factor)
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever uses the mean checks that it is finite
+            for number, chunk in _in_turns([iter(addend.chunks) for addend in addends]):
+                self._add_chunk(chunk, places, factors[number])
         for name in sent:
-            self._num_samples[name] += num_samples
+            self._num_samples[name] += sum(addend.num_samples for addend in addends)
+
+    def _add_chunk(self, chunk: Chunk, places: Sequence[_Place], factor: np.float32) -> None:
+        for place in places:
+            first, last = max(chunk.start, place.start), min(chunk.stop, place.stop)
+            if first >= last:
+                continue
+            total = self._total[first + place.offset : last + place.offset]
+            if chunk.positions is None:
+                self._add_scaled(total, chunk.values[first - chunk.start : last - chunk.start], factor)
+            else:
+                chunk.add_into_(total, first=first, factor=factor)
 
     def _places(self, names: Sequence[str]) -> tuple[_Place, ...]:
         """Return where a vector of ``names`` lies in the sums, in as few pieces as possible."""
@@ -127,9 +140,10 @@ class RunningMean:
         return tuple(places)
 
     def _add_scaled(self, total: Float32Array, values: Float32Array, factor: np.float32) -> None:
+        is_ours = values.flags.writeable
         for start in range(0, total.size, BLOCK_LENGTH):
             block = slice(start, min(start + BLOCK_LENGTH, total.size))
-            product = np.multiply(values[block], factor, out=self._scratch[: block.stop - block.start])
+            product = np.multiply(values[block], factor, out=values[block] if is_ours else None)
             np.add(total[block], product, out=total[block])
 
     def block(self, name: str, start: int, stop: int) -> Float32Array:
@@ -152,7 +166,11 @@ class RunningMean:
         return self.block(name, 0, self._sums[name].size).reshape(self._shapes[name])
 
 
-def _factor(num_samples: int, scale: float) -> np.float32:
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, not {num_samples}")
-    return np.float32(num_samples * scale)
+def _in_turns(streams: Sequence[Iterator[Chunk]]) -> Iterator[tuple[int, Chunk]]:
+    """Yield the first chunk of each stream with its number, then the second of each, to their end."""
+    while True:
+        for number, stream in enumerate(streams):
+            chunk = next(stream, None)
+            if chunk is None:
+                return
+            yield number, chunk

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeml_client.errors import InvalidModelError, MissingExtraError, ModelMismatchError
 from edgeml_client.updates import GlobalModel, Layout, encode_model
+from edgeml_client.updates.mapped_file import map_file
 from edgeml_client.updates.torch_format import dumps_state_dict, loads_state_dict
 from edgeml_server.errors import InvalidContentError, UnsupportedFormatError
 from edgeml_server.registry.rules import looks_like, opaque_format
@@ -61,7 +61,7 @@ def layout_of_file(store: BlobStore, digest: str) -> Layout:
         InvalidContentError: It is malformed, truncated or empty of arrays.
     """
     try:
-        layout = Layout.from_safetensors_header(_mapped(store, digest))
+        layout = Layout.from_safetensors_header(map_file(store.path(digest)))
     except InvalidModelError as exc:
         raise InvalidContentError(f"the file is not a good safetensors model: {exc}") from exc
     if not len(layout):
@@ -96,14 +96,3 @@ def _from_torch_saved(store: BlobStore, blob: StoredBlob, *, max_bytes: int) -> 
         raise UnsupportedFormatError(_NO_TORCH) from exc
     except (InvalidModelError, ModelMismatchError) as exc:
         raise InvalidContentError(str(exc)) from exc
-
-
-def _mapped(store: BlobStore, digest: str) -> memoryview:
-    """Return the file's bytes without reading them; the mapping ends with the last reference to it.
-
-    It is not closed by hand: a refusal still refers to it through its traceback, and Python then refuses too.
-    """
-    if store.size(digest) == 0:  # nothing to map
-        return memoryview(b"")
-    with store.open(digest) as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -76,17 +76,3 @@ def test_coded_and_dense_updates_give_the_same_bits(
 
     assert sums_of(coded) == sums_of(dense) == sums_of(mixed)
     assert [coded.num_samples(name) for name in SHAPES] == [7, 6, 7, 10, 8]
-
-
-def test_samples_below_one_are_refused() -> None:
-    mean = RunningMean({"w": (2,)})
-
-    with pytest.raises(ValueError, match="at least 1"):
-        mean.add_chunks([], ["w"], num_samples=0)
-
-
-def test_an_array_that_is_not_averaged_is_refused() -> None:
-    mean = RunningMean({"w": (2,)})
-
-    with pytest.raises(KeyError):
-        mean.add_chunks([], ["v"], num_samples=1)

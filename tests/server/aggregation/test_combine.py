@@ -13,8 +13,10 @@ import torch
 
 from edgeml_client.errors import ModelMismatchError
 from edgeml_client.schemas import UpdateHeader
+from edgeml_client.updates.layout import ArraySpec
 from edgeml_client.updates.model_file import GlobalModel, encode_model
-from edgeml_client.updates.update_file import encode_update
+from edgeml_client.updates.safetensors_header import build_header, read_header
+from edgeml_client.updates.update_file import encode_update, open_update
 from edgeml_server.aggregation import (
     Contribution,
     DivergedError,
@@ -194,3 +196,52 @@ def test_the_peak_of_memory_does_not_grow_with_the_number_of_updates(tmp_path: P
 
     assert many <= few * 1.05
     assert many < 4 * size + 8 * (1 << 20)
+
+
+def test_updates_added_together_give_the_bits_of_one_after_the_other(tmp_path: Path) -> None:
+    """20 in a row, more than are added together at once, and one of them keeps an array private."""
+    generator = np.random.default_rng(4)
+    shop = Workshop(tmp_path, {"a": np.zeros((300, 300), np.float32), "b": np.zeros(7, np.float32)})
+    deltas = [
+        {spec.name: generator.standard_normal(spec.shape, dtype=np.float32) for spec in shop.model.layout}
+        for _ in range(20)
+    ]
+    del deltas[5]["b"]
+    for number, delta in enumerate(deltas):
+        shop.add(delta, number + 1, private=["b"] if number == 5 else [])
+
+    mean = average_updates(shop.contributions, shop.model.layout)
+
+    total = np.zeros((300, 300), np.float32)
+    for number, delta in enumerate(deltas):
+        total += delta["a"] * np.float32(number + 1)
+    assert mean.mean("a").tobytes() == (total / np.float32(210)).tobytes()
+    assert [mean.num_samples("a"), mean.num_samples("b")] == [210, 204]
+
+
+def test_the_order_of_the_arrays_in_a_file_does_not_matter(tmp_path: Path) -> None:
+    """The format allows any order: here ``b`` lies before ``a``, and ``c`` after both."""
+    delta = {"a": np.float32([1, 2]), "b": np.float32([3]), "c": np.float32([4, 5])}
+    shop = Workshop(tmp_path, {name: np.zeros_like(array) for name, array in delta.items()})
+    shop.add(delta, 1)
+    ours = shop.contributions[0].path
+    specs = tuple(ArraySpec(name, delta[name].shape, "F32") for name in ("b", "a", "c"))
+    metadata = read_header(memoryview(ours.read_bytes())).metadata
+    ours.write_bytes(build_header(specs, metadata) + b"".join(delta[spec.name].tobytes() for spec in specs))
+
+    mean = average_updates(shop.contributions, shop.model.layout)
+
+    assert {name: mean.mean(name).tolist() for name in delta} == {
+        name: delta[name].tolist() for name in delta
+    }
+
+
+def test_an_update_that_is_cut_while_it_is_read_makes_no_mean(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path, {"w": np.zeros(100, np.float32)})
+    shop.add({"w": np.ones(100, np.float32)}, 1)
+    update = open_update(shop.contributions[0].path, shop.model.layout)
+    path = shop.contributions[0].path
+    path.write_bytes(path.read_bytes()[:-1])
+
+    with pytest.raises(OSError, match="it was cut while it was read"):
+        list(update.chunks())
