@@ -16,6 +16,8 @@ from typing_extensions import override
 from edgeml_lightning.label_shards import label_shards, split_fractions
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from numpy.typing import NDArray
 
 __all__ = ["DigitsData", "DigitsNet", "digits_of_devices"]
@@ -116,15 +118,28 @@ class DigitsData(L.LightningDataModule):
         return DataLoader(self._test, batch_size=len(self._test))
 
 
-def digits_of_devices(num_devices: int, *, seed: int, shards_per_device: int = 2) -> list[DigitsData]:
-    """Return one data module a device; no two share a sample, and each sees few of the ten digits."""
+def digits_of_devices(
+    num_devices: int, *, seed: int, shards_per_device: int = 2, random_labels_on: Container[int] = ()
+) -> list[DigitsData]:
+    """Return one data module a device; no two share a sample, and each sees few of the ten digits.
+
+    Args:
+        num_devices: At least 1.
+        seed: Decides who owns what, and the random labels.
+        shards_per_device: The fewer, the fewer digits a device sees.
+        random_labels_on: Numbers of devices whose labels are drawn at random from all ten.
+    """
     digits = load_digits()
     images = (digits.images / 8 - 1).astype(np.float32)
     labels = digits.target.astype(np.int64)
+    rng = np.random.default_rng(seed + 1)
     parts = label_shards(
         labels,
         num_devices=num_devices,
         shards_per_device=shards_per_device,
         rng=np.random.default_rng(seed),
     )
+    for number, part in enumerate(parts):
+        if number in random_labels_on:
+            labels[part] = rng.integers(NUM_CLASSES, size=len(part))
     return [DigitsData(images[part], labels[part], seed=seed) for part in parts]

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Optimizer
@@ -163,9 +164,27 @@ class Case:
         """Return a threshold that most steps exceed."""
         return {"norm": 0.1, "value": 0.02}[self.clip]
 
+    @property
+    def is_mixed(self) -> bool:
+        return self.precision.endswith("mixed")
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """Return what makes a Trainer train this way."""
+        arguments: dict[str, Any] = {"max_epochs": NUM_EPOCHS, "accumulate_grad_batches": self.accumulate}
+        if self.clip:
+            arguments |= {"gradient_clip_val": self.clip_at, "gradient_clip_algorithm": self.clip}
+        if self.precision == "16-mixed":
+            scaler = torch.amp.GradScaler("cpu")
+            return arguments | {"plugins": [MixedPrecision("16-mixed", "cpu", scaler)]}
+        return arguments | {"precision": self.precision}
+
     def make(self) -> Net:
         torch.manual_seed(0)
         return self.module(self.optimizer)
+
+    def optimizers_of(self, module: Net) -> list[Optimizer]:
+        return [self.optimizer(part) for part in module.parts()]
 
 
 def data() -> list[Batch]:
@@ -185,25 +204,32 @@ def data_loader() -> DataLoader[Any]:
 
 
 def trained_by_hand(case: Case, *, mu: float) -> dict[str, Tensor]:
-    """Train with the term in the loss, in plain torch; with ``mu`` 0 without it.
-
-    Every batch's loss is F(w) + mu/2 |w - w_t|^2; a window of N sums the gradients of loss/N.
-    """
+    """Train a fresh module with the term in its loss; with ``mu`` 0 without it."""
     module = case.make()
+    if not case.is_mixed:
+        module.to(DTYPES[case.precision])
+    anchors = [param.detach().clone() for param in module.parameters()]
+    train_by_hand_(module, case, case.optimizers_of(module), anchors=anchors, mu=mu)
+    return dict(module.state_dict())
+
+
+def train_by_hand_(
+    module: Net, case: Case, optimizers: list[Optimizer], *, anchors: list[Tensor], mu: float
+) -> None:
+    """Train in plain torch on F(w) + mu/2 |w - w_t|^2, which autograd gets as it stands.
+
+    A window of N batches sums the gradients of loss/N.
+    """
     dtype = DTYPES[case.precision]
-    is_mixed = case.precision.endswith("mixed")
-    if not is_mixed:
-        module.to(dtype)
     scaler = torch.amp.GradScaler("cpu", enabled=case.precision == "16-mixed")
-    parameters = [param for param in module.parameters() if param.requires_grad]
-    anchors = [param.detach().clone() for param in parameters]
-    optimizers = [case.optimizer(part) for part in module.parts()]
-    batches = [(features if is_mixed else features.to(dtype), labels) for features, labels in data()]
+    pairs = [pair for pair in zip(module.parameters(), anchors, strict=True) if pair[0].requires_grad]
+    parameters, anchors = [param for param, _ in pairs], [anchor for _, anchor in pairs]
+    batches = [(features if case.is_mixed else features.to(dtype), labels) for features, labels in data()]
     for _, (number, batch) in itertools.product(range(NUM_EPOCHS), enumerate(batches)):
         if number % case.accumulate == 0:
             module.zero_grad()
         if not (module.skips_a_batch and number == SKIPPED):
-            with torch.autocast("cpu", dtype) if is_mixed else contextlib.nullcontext():
+            with torch.autocast("cpu", dtype) if case.is_mixed else contextlib.nullcontext():
                 loss = module.loss(batch)
             term = proximal_penalty(parameters, anchors, mu=mu)
             scaler.scale((loss + term) / case.accumulate).backward()
@@ -218,4 +244,3 @@ def trained_by_hand(case: Case, *, mu: float) -> dict[str, Tensor]:
                 nn.utils.clip_grad_value_(parameters, case.clip_at)
             scaler.step(optimizer)
         scaler.update()
-    return dict(module.state_dict())

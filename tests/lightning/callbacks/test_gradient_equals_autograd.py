@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW
 
@@ -69,14 +66,7 @@ def trained_in_a_fit(federation: Federation, case: Case) -> dict[str, Tensor]:
     federation.open_rounds()
     callback = FederatedCallback(client, model="digits", strategy=FedProx(MU), wait_s=30)
     module = case.module(case.optimizer)
-    arguments: dict[str, Any] = {"max_epochs": ways.NUM_EPOCHS, "accumulate_grad_batches": case.accumulate}
-    if case.clip:
-        arguments |= {"gradient_clip_val": case.clip_at, "gradient_clip_algorithm": case.clip}
-    if case.precision == "16-mixed":
-        arguments["plugins"] = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))]
-    else:
-        arguments["precision"] = case.precision
-    trainer(callback, **arguments).fit(module, ways.data_loader())
+    trainer(callback, **case.trainer_arguments).fit(module, ways.data_loader())
     return dict(module.state_dict())
 
 
