@@ -15,6 +15,7 @@ from typing_extensions import override
 from edgeml_client.errors import ConfigurationError, NonFiniteError
 from edgeml_client.schemas import RoundConfig
 from edgeml_lightning import (
+    APFL,
     Ditto,
     FedAvg,
     FederatedStrategy,
@@ -22,6 +23,7 @@ from edgeml_lightning import (
     FedPer,
     FedPerModule,
     FedProx,
+    Scaffold,
 )
 from edgeml_lightning.errors import FederationError
 from edgeml_lightning.federation_history import FederationRound
@@ -99,6 +101,8 @@ def test_personal_training_leaves_the_shared_model_as_fedavg_makes_it(run: Run) 
         (FedAvg(), {"global"}),
         (FedProx(proximal_mu=0.1), {"global"}),
         (Ditto(lambda_ditto=0.1), {"global", "personal"}),
+        (APFL(0.5), {"global", "personal"}),
+        (Scaffold(), {"global"}),
     ],
     ids=lambda value: getattr(value, "label", None),
 )
