@@ -11,6 +11,7 @@ from digits import DigitsNet, digits_of_devices
 from typing_extensions import override
 
 from edgeml_client import DeltaFilter, DeviceAuthClient, FederatedClient, FilterRegistry
+from edgeml_client.filters import FilterEffects, Sensitivity, Sparsity
 from edgeml_lightning import FederatedCallback
 from edgeml_server import EmbeddedServer
 
@@ -19,6 +20,9 @@ ORG = "clinic-a"
 
 class SilenceQuietArrays(DeltaFilter):
     """Sets an array's change to zero where its norm stays below ``min_norm``."""
+
+    # It never makes an update longer, and only ever adds zeros, which a coded update does not send.
+    effects = FilterEffects(sensitivity=Sensitivity.KEEPS, sparsity=Sparsity.ADDS, bits_per_number=None)
 
     @override
     def process(self, delta: dict[str, Any], config: Any = None) -> dict[str, Any]:

@@ -204,6 +204,30 @@ def test_filters_mean_the_same_to_this_sdk_in_either_spelling(
     assert float(change.norm()) <= 1.0 + 1e-6
 
 
+def test_a_round_with_filters_that_this_sdk_does_not_know_works_without_them(
+    server: EmbeddedServer, model_id: str, new_device: Callable[[int], Device]
+) -> None:
+    """It skips ``exclude``, takes the largest quarter for a random one, and rounds to nearest."""
+    device = new_device(0)
+    device.client.register()
+    filters = [
+        {"type": "exclude", "names": ["3"]},
+        {"type": "sparsification", "random_k": 0.25, "seed": 1},
+        {"type": "gaussian_noise", "noise_multiplier": 0.0},
+        {"type": "quantization", "bits": 8, "rounding": "stochastic"},
+    ]
+    config = {"clip_norm": 1.0, "filters": filters}
+    round_id = server.create_round(org_id=ORG, model=MODEL, config=config).round_id
+    base = loaded(device.client.pull_model(MODEL))
+
+    receipt = device.client.participate_in_round(round_id, device.train)
+    server.wait_for_round(round_id, timeout_s=30)
+
+    change = loaded(device.client.pull_model(MODEL))["0.weight"] - base["0.weight"]
+    assert receipt["status"] == "accepted"
+    assert float((change.abs() > 0.01 * change.abs().max()).float().mean()) <= 0.26
+
+
 def test_updates_without_a_round_wait_until_a_federation_trains(
     server: EmbeddedServer, model_id: str, new_device: Callable[[int], Device]
 ) -> None:

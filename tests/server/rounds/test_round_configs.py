@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeml_client.filters import resolve_filters
+from edgeml_client.filters import resolve_announced, resolve_filters
 from edgeml_client.schemas import RoundConfig
 from edgeml_client.updates.layout import ArraySpec, Layout
 from edgeml_server.errors import InvalidContentError
@@ -31,6 +31,23 @@ LAYOUT = Layout.of([ArraySpec("bn10.weight", (2,), "F32"), ArraySpec("head.weigh
             {"type": "gradient_clip", "max_norm": 1.0},
             {"type": "gradient_clip", "max_norm": 1.0},
         ),
+        (
+            {"type": "sparsification", "random_k": 0.25, "seed": 3},
+            {"type": "sparsification", "random_k": 0.25, "seed": 3},
+            {"type": "sparsification", "random_k": 0.25, "seed": 3, "top_k_percent": 25.0},
+        ),
+        (
+            {"type": "quantization", "bits": 3, "rounding": "stochastic"},
+            {"type": "quantization", "bits": 3, "rounding": "stochastic"},
+            {"type": "quantization", "bits": 3, "rounding": "stochastic"},
+        ),
+        (
+            {"type": "exclude", "names": ["head", "*.weight"]},
+            {"type": "exclude", "names": ["head", "*.weight"]},
+            {"type": "exclude", "names": ["head", "*.weight"]},
+        ),
+        ({"type": "low_rank", "rank": 2},) * 3,
+        ({"type": "stochastic_sign"},) * 3,
     ],
 )
 def test_a_filter_is_kept_in_our_spelling_and_announced_in_both(
@@ -44,6 +61,45 @@ def test_a_filter_is_kept_in_our_spelling_and_announced_in_both(
     assert [step.parameters for step in resolve_filters(told.filters)] == [
         {key: value for key, value in kept.items() if key != "type"}
     ]
+
+
+def test_noise_is_announced_with_the_sigma_that_the_clip_asks_for() -> None:
+    """0.5 * 2 = 1, with the clip written out or as ``clip_norm``; each SDK finds the figure that it reads."""
+    noise = {"type": "gaussian_noise", "noise_multiplier": 0.5}
+    spelled = {**noise, "sigma": 1.0, "stddev": 1.0}
+
+    for given in (
+        {"clip_norm": 2.0, "filters": [noise]},
+        {"filters": [{"type": "gradient_clip", "max_norm": 2.0}, noise]},
+    ):
+        checked = checked_config(RoundConfig.model_validate(given), LAYOUT)
+        told = announced_config(checked, model_id="m", version="1")
+
+        assert told.filters[-1] == spelled
+        assert len(told.filters) == len(given["filters"])  # type: ignore[arg-type]
+        assert resolve_announced(told)[-1].parameters == {"noise_multiplier": 0.5, "sigma": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"filters": [{"type": "gaussian_noise", "noise_multiplier": 0.5}]}, "none stands before it"),
+        ({"filters": [{"type": "exclude", "names": ["haed"]}]}, "'haed' matches no floating array"),
+        (
+            {"filters": [{"type": "quantization", "bits": 8}, {"type": "sparsification", "top_k": 0.1}]},
+            "config.filters: filter 'sparsification' may not follow 'quantization'",
+        ),
+        (
+            {"clip_norm": 1.0, "filters": [{"type": "error_feedback"}, {"type": "stochastic_sign"}]},
+            "directly before",
+        ),
+    ],
+)
+def test_filters_that_cannot_work_are_refused_with_the_reason(
+    config: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InvalidContentError, match=message):
+        checked_config(RoundConfig.model_validate(config), LAYOUT)
 
 
 def test_a_head_is_named_by_whole_path_segments() -> None:
