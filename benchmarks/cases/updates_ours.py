@@ -12,7 +12,7 @@ from benchmarks.shapes import num_parameters, states
 from edgeml_client.filters import resolve_filters
 from edgeml_client.resources.update_making import MadeUpdate, make_update
 from edgeml_client.schemas import UpdateHeader
-from edgeml_client.updates import delta_vector, layout_of
+from edgeml_client.updates import StreamedDelta, layout_of
 from edgeml_client.updates.arrays import State
 from edgeml_client.updates.outbox import Outbox
 
@@ -63,7 +63,7 @@ def made_from(
 ) -> MadeUpdate:
     """Return the update of a device that has both states at hand."""
     return make_update(
-        delta_vector(base, updated),
+        StreamedDelta.between(base, updated),
         resolve_filters(filters, strict=False),  # one list is in the order that edgeml-sdk documents
         header_for=lambda _trail: header(round_number=round_number),
         layout=layout_of(base),

@@ -38,7 +38,7 @@ class Body(Protocol):
 class BytesBody(Body):
     """A body in memory."""
 
-    def __init__(self, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+    def __init__(self, data: bytes | memoryview, *, content_type: str = "application/octet-stream") -> None:
         self._data = data
         self.content_type = content_type
 

@@ -107,7 +107,7 @@ class HttpTransport:
         *,
         params: Mapping[str, QueryValue] | None = None,
         body: WireBody | Mapping[str, JsonValue] | Body | None = None,
-        content: bytes | Path | None = None,
+        content: bytes | memoryview | Path | None = None,
         headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         timeout: float | None = None,

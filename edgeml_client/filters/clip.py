@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
 from edgeml_client.errors import NormExceededError
 from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters
-from edgeml_client.filters.vector_filter import VectorFilter
-from edgeml_client.updates.vector import DeltaVector
+from edgeml_client.filters.scaling import ScalingFilter
 
 __all__ = ["GradientClipFilter", "NormValidationFilter"]
 
@@ -26,7 +24,7 @@ class MaxNorm(FilterParameters):
     max_norm: Annotated[float, Field(gt=0)]
 
 
-class GradientClipFilter(VectorFilter):
+class GradientClipFilter(ScalingFilter):
     r"""``gradient_clip{max_norm}``: bound the L2 norm of the *whole* update.
 
     Abadi et al., 2016 (https://arxiv.org/abs/1607.00133, Algorithm 1):
@@ -52,21 +50,11 @@ class GradientClipFilter(VectorFilter):
         )
 
     @override
-    def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
-        self.apply_knowing_norm_(vector, norm=vector.norm(), generator=generator)
-
-    @override
-    def apply_knowing_norm_(
-        self, vector: DeltaVector, *, norm: float, generator: np.random.Generator
-    ) -> float:
-        if norm <= self.max_norm:
-            return norm
-        factor = self.max_norm / norm * _ROUNDING_MARGIN
-        np.multiply(vector.values, factor, out=vector.values)
-        return norm * factor
+    def factor_for(self, norm: float) -> float:
+        return 1.0 if norm <= self.max_norm else self.max_norm / norm * _ROUNDING_MARGIN
 
 
-class NormValidationFilter(VectorFilter):
+class NormValidationFilter(ScalingFilter):
     """``norm_validation{max_norm}``: refuse the whole update when its L2 norm exceeds the bound.
 
     Nothing is dropped in part: an update either goes out as it is, or not at all.
@@ -84,18 +72,12 @@ class NormValidationFilter(VectorFilter):
         self.max_norm = float(max_norm)
 
     @override
-    def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
-        """Return when the update is within the bound.
+    def factor_for(self, norm: float) -> float:
+        """Return 1 when the update is within the bound.
 
         Raises:
             NormExceededError: It is not.
         """
-        self.apply_knowing_norm_(vector, norm=vector.norm(), generator=generator)
-
-    @override
-    def apply_knowing_norm_(
-        self, vector: DeltaVector, *, norm: float, generator: np.random.Generator
-    ) -> float:
         if norm > self.max_norm:
             raise NormExceededError(norm=norm, max_norm=self.max_norm)
-        return norm
+        return 1.0

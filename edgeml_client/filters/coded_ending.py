@@ -19,8 +19,8 @@ from edgeml_client.filters.step import FilterStep
 from edgeml_client.filters.stochastic_sign import StochasticSignFilter
 from edgeml_client.filters.vector_filter import secure_generator
 from edgeml_client.schemas import UpdateHeader
-from edgeml_client.updates.coding import Coding, encode_coded_
-from edgeml_client.updates.vector import DeltaVector
+from edgeml_client.updates.coding import Chunk, Coding, encode_coded
+from edgeml_client.updates.vector import NumberSource
 
 __all__ = ["CodedEnding", "split_coded_ending"]
 
@@ -59,29 +59,35 @@ class CodedEnding:
             return 32.0
         return math.log2(2 * self.quantization.largest_level + 1) if self.quantization else _BITS_OF_A_SIGN
 
-    def encode_(
-        self, header: UpdateHeader, vector: DeltaVector, *, generator: np.random.Generator | None = None
+    def encode(
+        self,
+        header: UpdateHeader,
+        source: NumberSource,
+        *,
+        generator: np.random.Generator | None = None,
+        rest: list[Chunk] | None = None,
     ) -> bytes:
-        """Return the file of the update, and leave in ``vector`` what a reader of the file will miss.
+        """Return the file of the update.
 
         Args:
             header: The envelope.
-            vector: The update before these filters; it is overwritten.
+            source: The update before these filters.
             generator: The source of stochastic rounding; by default one seeded by the operating system.
+            rest: Takes what rounding leaves of the numbers that are sent.
 
         Raises:
-            InvalidUpdateError: The vector holds NaN or Inf, or a private array.
+            InvalidUpdateError: The source holds NaN or Inf, or a private array.
         """
         selection, grid = self.sparsification, self.quantization
         is_random = grid is not None and grid.rounding == "stochastic"
-        return encode_coded_(
+        return encode_coded(
             header,
-            vector,
+            source,
             coding=self.coding,
-            fraction=selection.top_k if selection and selection.top_k else 1.0,
-            selected=selection.select(vector.values) if selection and selection.random_k else None,
+            selected=selection.select(source) if selection else None,
             largest_level=grid.largest_level if grid else None,
             generator=(generator or secure_generator()) if is_random else None,
+            rest=rest,
         )
 
 

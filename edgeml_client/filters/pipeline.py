@@ -14,6 +14,7 @@ from edgeml_client.filters.result import FilterResult
 from edgeml_client.filters.step import FilterStep
 from edgeml_client.filters.vector_filter import VectorFilter, secure_generator
 from edgeml_client.updates.arrays import State, describe, layout_of, like
+from edgeml_client.updates.streamed_delta import StreamedDelta
 from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["apply_filters", "run_filters_"]
@@ -55,10 +56,11 @@ def apply_filters(
     """
     steps = resolve_filters(filters, strict=strict)
     floating = {name: value for name, value in delta.items() if describe(name, value).is_averaged}
-    vector = DeltaVector.of(floating)
+    streamed = StreamedDelta.of(floating)
     for step in steps:
-        step.step.check_layout(vector.layout)
-    ran = run_filters_(vector, steps, data_kind, examples=floating, generator=generator)
+        step.step.check_layout(streamed.layout)
+    vector, norm = streamed.vector()
+    ran = run_filters_(vector, steps, data_kind, norm=norm, examples=floating, generator=generator)
     trail = tuple(audited(ran, vector))
     filtered = _views(vector, floating)
     return FilterResult({name: filtered.get(name, value) for name, value in delta.items()}, trail)
@@ -69,6 +71,7 @@ def run_filters_(
     steps: Iterable[FilterStep],
     data_kind: DataKind = DataKind.WEIGHT_DIFF,
     *,
+    norm: float | None = None,
     examples: State | None = None,
     generator: np.random.Generator | None = None,
 ) -> Iterator[RanFilter]:
@@ -78,6 +81,7 @@ def run_filters_(
         vector: It holds the numbers so far whenever a filter is yielded.
         steps: Filters, resolved; those made for other kinds of data are skipped.
         data_kind: What the vector holds.
+        norm: Its L2 norm, if that was just taken.
         examples: For each array one of the kind that the user's own filters get; by default NumPy arrays.
         generator: The source of noise; by default one seeded by the operating system.
 
@@ -87,7 +91,7 @@ def run_filters_(
         ModelMismatchError: A filter changed names or shapes.
     """
     source = generator or secure_generator()
-    norm = vector.norm()
+    norm = vector.norm() if norm is None else norm
     for step in steps:
         if applies_to(step.step, data_kind):
             before = norm

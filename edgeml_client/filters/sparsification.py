@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Annotated, Any, Final, Self
 
@@ -14,11 +14,10 @@ from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters, rename
 from edgeml_client.filters.vector_filter import VectorFilter
-from edgeml_client.updates.arrays import Float32Array
 from edgeml_client.updates.coding.random_selection import select_random
-from edgeml_client.updates.coding.selection import Positions, count_to_keep, select_largest
+from edgeml_client.updates.coding.selection import Selected, count_to_keep, read_selected, select_largest
 from edgeml_client.updates.coding.spec import CHUNK_LENGTH
-from edgeml_client.updates.vector import DeltaVector
+from edgeml_client.updates.vector import DeltaVector, NumberSource
 
 __all__ = ["SparsificationFilter"]
 
@@ -105,17 +104,19 @@ class SparsificationFilter(VectorFilter):
         bound._round_id = round_id  # noqa: SLF001 - a copy of this very object
         return bound
 
-    def select(self, values: Float32Array) -> list[Positions]:
-        """Return for each chunk of a flat vector the positions that stay, ascending."""
+    def select(self, source: NumberSource) -> Iterator[Selected]:
+        """Yield for each chunk of an update the numbers that stay."""
+        size = source.layout.size
         if self.random_k is None or self.seed is None:
-            return select_largest(values, count=count_to_keep(values.size, self.top_k or 1.0))
-        count = count_to_keep(values.size, self.random_k)
-        return select_random(values.size, count=count, seed=self.seed, round_id=self._round_id)
+            return select_largest(source, count=count_to_keep(size, self.top_k or 1.0))
+        count = count_to_keep(size, self.random_k)
+        return read_selected(
+            source, select_random(size, count=count, seed=self.seed, round_id=self._round_id)
+        )
 
     @override
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
-        for number, positions in enumerate(self.select(vector.values)):
+        for number, kept in enumerate(self.select(vector)):
             chunk = vector.values[number * CHUNK_LENGTH : (number + 1) * CHUNK_LENGTH]
-            kept = chunk[positions]
             chunk.fill(0)
-            chunk[positions] = kept
+            chunk[kept.positions] = kept.values

@@ -18,6 +18,7 @@ from edgeml_client.schemas import RoundAssignment, RoundConfig, RoundStatus, Upd
 from edgeml_client.updates.arrays import State, layout_of
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.model_file import GlobalModel
+from edgeml_client.updates.streamed_delta import StreamedDelta
 from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["DeviceRound", "assignment_from"]
@@ -145,7 +146,7 @@ class DeviceRound:
 
     def submit(
         self,
-        delta: State | DeltaVector,
+        delta: State | DeltaVector | StreamedDelta,
         *,
         sample_count: int,
         metrics: Mapping[str, Any] | None = None,
@@ -156,7 +157,8 @@ class DeviceRound:
 
         Args:
             delta: Local after training minus global before, for every floating array that is not private. A
-                :class:`DeltaVector` is given away: it is overwritten, which saves a copy.
+                :class:`DeltaVector` is given away: it is overwritten, which saves a copy. A
+                :class:`StreamedDelta` saves the memory of a whole delta where the update is coded.
             sample_count: Samples behind it, at least 1.
             metrics: Figures about the training; those that are not finite numbers are left out.
             private: Arrays that stay on this device and are absent from ``delta``.
@@ -220,8 +222,8 @@ def _private_arrays(layout: Layout, private: Collection[str]) -> tuple[str, ...]
     return tuple(name for name in layout.floating.names if name in frozenset(private))
 
 
-def _require_fit(expected: Layout, delta: State | DeltaVector) -> None:
-    given = delta.layout if isinstance(delta, DeltaVector) else layout_of(delta)
+def _require_fit(expected: Layout, delta: State | DeltaVector | StreamedDelta) -> None:
+    given = delta.layout if isinstance(delta, DeltaVector | StreamedDelta) else layout_of(delta)
     expected.require_same_arrays(
         given, summary="the delta does not fit the global model:", match_dtypes=False
     )

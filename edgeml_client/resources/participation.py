@@ -17,8 +17,8 @@ from edgeml_client.rounds.local_training import (
 )
 from edgeml_client.schemas import UpdateReceipt
 from edgeml_client.updates.arrays import ArrayKind, State
-from edgeml_client.updates.delta import delta_vector
 from edgeml_client.updates.model_file import GlobalModel
+from edgeml_client.updates.streamed_delta import StreamedDelta
 
 __all__ = ["RoundFormat", "participate"]
 
@@ -49,7 +49,7 @@ def participate(round_: DeviceRound, train: LocalTrainFn, *, arrays: RoundFormat
     trained = run_local_training(train, model.state(kind), proximal=_proximal(round_, model, train, kind))
     received = {name: model.array(name) for name in model.layout.names}
     return round_.submit(
-        delta_vector(_without(private, received), _without(private, trained.state)),
+        StreamedDelta.between(_without(private, received), _without(private, trained.state)),
         sample_count=trained.sample_count,
         metrics=trained.metrics,
         private=private,

@@ -10,12 +10,16 @@ from pydantic import JsonValue
 
 from edgeml_client.filters import FilterStep, run_filters_
 from edgeml_client.filters.coded_ending import split_coded_ending
+from edgeml_client.filters.scaling import ScalingFilter
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.arrays import State
+from edgeml_client.updates.coding import Chunk, LeftOut
+from edgeml_client.updates.coding.coded_source import CodedSource
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.layout import Layout
-from edgeml_client.updates.update_file import encode_update, open_update
-from edgeml_client.updates.vector import DeltaVector
+from edgeml_client.updates.streamed_delta import StreamedDelta
+from edgeml_client.updates.update_file import encode_update, encode_vector, open_update
+from edgeml_client.updates.vector import DeltaVector, NumberSource
 
 __all__ = ["MadeUpdate", "make_update"]
 
@@ -28,15 +32,16 @@ class MadeUpdate:
 
     Attributes:
         data: The update file.
-        left_out: With error feedback, what the file lacks; it is stored together with the file.
+        left_out: With error feedback, what the file lacks; it is stored together with the file. Until then
+            the delta must stay as it is.
     """
 
-    data: bytes
-    left_out: DeltaVector | None = None
+    data: bytes | memoryview
+    left_out: LeftOut | None = None
 
 
 def make_update(
-    delta: State | DeltaVector,
+    delta: State | DeltaVector | StreamedDelta,
     steps: Sequence[FilterStep],
     *,
     header_for: Callable[[AuditTrail], UpdateHeader],
@@ -49,6 +54,9 @@ def make_update(
 
     With error feedback the numbers are the same either way: for a control plane that reads no coded updates,
     the coded one is decoded again on this device.
+
+    A coded update of a streamed delta, after filters that only scale, is made in a few blocks of memory:
+    beside the file, what is selected is all that is ever held.
 
     Args:
         delta: The floating arrays that are not private; arrays are not changed, a vector is overwritten.
@@ -66,19 +74,56 @@ def make_update(
         NormExceededError: ``norm_validation`` refused the update.
         RoundStateError: This device already made its update for this round.
     """
-    vector = delta if isinstance(delta, DeltaVector) else DeltaVector.of(delta)
     before, ending = split_coded_ending(steps)
     if ending is None or not (allow_coded or ending.has_error_feedback):
-        ran = [done.step for done in run_filters_(vector, steps, generator=generator)]
-        return MadeUpdate(encode_update(header_for(_audit(ran)), vector.views()))
-    ran = [done.step for done in run_filters_(vector, before, generator=generator)]
-    header = header_for(_audit((*ran, *ending.steps)))
+        vector, trail = _run(delta, steps, generator)
+        return MadeUpdate(encode_vector(header_for(trail), vector))
+    filtered, factors, trail = _filtered(delta, before, generator)
+    header = header_for((*trail, *_audit(ending.steps)))
+    residual = None
     if ending.has_error_feedback:
-        residuals.add_to_(vector, model_id=header.model_id, round_id=header.round_id)
-    data = ending.encode_(header, vector, generator=generator)
+        residual = residuals.open(filtered.layout, model_id=header.model_id, round_id=header.round_id)
+    source, rest = CodedSource(filtered, factors, residual), None if residual is None else list[Chunk]()
+    data = ending.encode(header, source, generator=generator, rest=rest)
     if not allow_coded:
         data = encode_update(header, dict(open_update(data, layout).arrays()))
-    return MadeUpdate(data, vector if ending.has_error_feedback else None)
+    if residual is None or rest is None:
+        return MadeUpdate(data)
+    return MadeUpdate(data, LeftOut(source, rest, follows=residual.sequence))
+
+
+def _filtered(
+    delta: State | DeltaVector | StreamedDelta,
+    steps: Sequence[FilterStep],
+    generator: np.random.Generator | None,
+) -> tuple[NumberSource, tuple[float, ...], AuditTrail]:
+    """Return numbers, what they still have to be multiplied by, and the audit trail."""
+    scaling = [step.step for step in steps if isinstance(step.step, ScalingFilter)]
+    if len(scaling) < len(steps):
+        vector, trail = _run(delta, steps, generator)
+        return vector, (), trail
+    source = _streamed(delta)
+    norm, factors = source.norm(), list[float]()
+    for scaled in scaling:
+        factors.append(scaled.factor_for(norm))
+        norm *= factors[-1]
+    return source, tuple(factor for factor in factors if factor != 1.0), _audit(steps)
+
+
+def _run(
+    delta: State | DeltaVector | StreamedDelta,
+    steps: Sequence[FilterStep],
+    generator: np.random.Generator | None,
+) -> tuple[DeltaVector, AuditTrail]:
+    """Return the delta as a filtered vector, and the audit trail."""
+    source = _streamed(delta)
+    vector, norm = (source, source.norm()) if isinstance(source, DeltaVector) else source.vector()
+    ran = [done.step for done in run_filters_(vector, steps, norm=norm, generator=generator)]
+    return vector, _audit(ran)
+
+
+def _streamed(delta: State | DeltaVector | StreamedDelta) -> DeltaVector | StreamedDelta:
+    return delta if isinstance(delta, DeltaVector | StreamedDelta) else StreamedDelta.of(delta)
 
 
 def _audit(steps: Iterable[FilterStep]) -> AuditTrail:

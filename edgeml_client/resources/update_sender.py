@@ -24,11 +24,11 @@ from edgeml_client.errors import (
 )
 from edgeml_client.resources.capabilities import Capabilities
 from edgeml_client.schemas import Capability, UpdateReceipt, WeightsUpload
+from edgeml_client.updates.coding.left_out import LeftOut
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.outbox import Outbox, PendingUpdate
 from edgeml_client.updates.torch_format import dumps_state_dict
 from edgeml_client.updates.update_file import UPDATE_CONTENT_TYPE, read_arrays
-from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["FlushReport", "UpdateSender"]
 
@@ -90,7 +90,7 @@ class UpdateSender:
             for name in (Capability.UPDATES_BINARY, Capability.UPDATES_CODED)
         )
 
-    def store(self, data: bytes, *, left_out: DeltaVector | None = None) -> PendingUpdate:
+    def store(self, data: bytes | memoryview, *, left_out: LeftOut | None = None) -> PendingUpdate:
         """Put an update file into the outbox; from here on it will be sent, sooner or later.
 
         Args:
@@ -103,7 +103,7 @@ class UpdateSender:
         return self._outbox.put(data, left_out=left_out)
 
     def send(
-        self, update: PendingUpdate, data: bytes, *, announced: tuple[str, ...] = ()
+        self, update: PendingUpdate, data: bytes | memoryview, *, announced: tuple[str, ...] = ()
     ) -> tuple[UpdateReceipt, int]:
         """Send a stored update, and return the receipt and the bytes of the request.
 
@@ -156,7 +156,7 @@ class UpdateSender:
         return FlushReport(receipts=tuple(receipts), rejected=tuple(rejected))
 
     def _send(
-        self, update: PendingUpdate, data: bytes | Path, *, announced: tuple[str, ...] = ()
+        self, update: PendingUpdate, data: bytes | memoryview | Path, *, announced: tuple[str, ...] = ()
     ) -> tuple[UpdateReceipt, int]:
         is_binary = Capability.UPDATES_BINARY in announced or Capability.UPDATES_BINARY in self._capabilities
         try:
@@ -171,7 +171,9 @@ class UpdateSender:
         if update.path.exists():
             self._outbox.reject(update.path, reason=str(refusal))
 
-    def _send_binary(self, update: PendingUpdate, data: bytes | Path) -> tuple[UpdateReceipt, int]:
+    def _send_binary(
+        self, update: PendingUpdate, data: bytes | memoryview | Path
+    ) -> tuple[UpdateReceipt, int]:
         receipt = self._transport.call(
             "POST",
             endpoint("/training/rounds/{}/updates", update.header.round_id),
@@ -185,7 +187,9 @@ class UpdateSender:
         )
         return receipt, update.num_bytes
 
-    def _send_legacy(self, update: PendingUpdate, data: bytes | Path) -> tuple[UpdateReceipt, int]:
+    def _send_legacy(
+        self, update: PendingUpdate, data: bytes | memoryview | Path
+    ) -> tuple[UpdateReceipt, int]:
         header = update.header
         saved = base64.b64encode(dumps_state_dict(read_arrays(data))).decode()
         body = WeightsUpload(

@@ -1,9 +1,10 @@
 """Models and updates as named arrays: layouts, deltas, and the files that carry them."""
 
 from edgeml_client.updates.arrays import Array, ArrayKind, Float32Array, State, layout_of
-from edgeml_client.updates.delta import compute_state_dict_delta, delta_vector
+from edgeml_client.updates.delta import compute_state_dict_delta
 from edgeml_client.updates.layout import ArraySpec, DType, Layout
 from edgeml_client.updates.model_file import GlobalModel, digest_of, encode_model
+from edgeml_client.updates.streamed_delta import StreamedDelta
 from edgeml_client.updates.update_file import (
     UPDATE_CONTENT_TYPE,
     UpdateFile,
@@ -25,9 +26,9 @@ __all__ = [
     "GlobalModel",
     "Layout",
     "State",
+    "StreamedDelta",
     "UpdateFile",
     "compute_state_dict_delta",
-    "delta_vector",
     "digest_of",
     "encode_model",
     "encode_update",

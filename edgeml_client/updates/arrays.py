@@ -25,6 +25,7 @@ __all__ = [
     "is_tensor",
     "layout_of",
     "like",
+    "numbers_in_place",
     "raw_bytes",
     "require_torch",
     "resolve_kind",
@@ -138,6 +139,23 @@ def as_numpy(value: Array, *, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         numbers = np.asarray(value)
     with np.errstate(over="ignore", invalid="ignore"):
         return numbers.astype(dtype, copy=False)
+
+
+def numbers_in_place(value: Array) -> npt.NDArray[Any] | None:
+    """Return the numbers of a floating array flat and where they lie, BF16 as its 16 bits.
+
+    ``None`` where that is not possible: on another device, or if the numbers do not lie one after the other.
+    """
+    if is_tensor(value):
+        torch_module = _torch()
+        if value.device.type != "cpu" or value.is_neg() or not value.is_contiguous():
+            return None
+        is_bfloat16 = value.dtype is torch_module.bfloat16
+        flat = value.detach().reshape(-1)
+        numbers: npt.NDArray[Any] = flat.view(torch_module.int16).numpy() if is_bfloat16 else flat.numpy()
+        return numbers.view(np.uint16) if is_bfloat16 else numbers
+    array = np.asarray(value)
+    return array.reshape(-1) if array.flags.c_contiguous and array.dtype.isnative else None
 
 
 def like(example: Array, numbers: npt.NDArray[Any]) -> Array:

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml_client.errors import NonFiniteError
-from edgeml_client.updates.arrays import Array, State, as_numpy, layout_of, like
-from edgeml_client.updates.layout import DType, Layout
-from edgeml_client.updates.vector import DeltaVector, sum_of_squares
+from edgeml_client.updates.arrays import Array, State, as_numpy, like
+from edgeml_client.updates.layout import DType
+from edgeml_client.updates.streamed_delta import require_same
+from edgeml_client.updates.vector import sum_of_squares
 
-__all__ = ["compute_state_dict_delta", "delta_vector"]
+__all__ = ["compute_state_dict_delta"]
 
 
 def compute_state_dict_delta(base_state: State, updated_state: State) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def compute_state_dict_delta(base_state: State, updated_state: State) -> dict[st
         >>> compute_state_dict_delta(base, {"w": np.array([1.5, 2.0], np.float32), "steps": np.array(9)})
         {'w': array([0.5, 0. ], dtype=float32)}
     """
-    base, updated = _require_same(base_state, updated_state)
+    base, updated = require_same(base_state, updated_state)
     delta: dict[str, Any] = {}
     for name in (name for name in base_state if base[name].is_averaged):
         wide: DType = "F64" if "F64" in (base[name].dtype, updated[name].dtype) else "F32"
@@ -48,36 +49,6 @@ def compute_state_dict_delta(base_state: State, updated_state: State) -> dict[st
             raise NonFiniteError(name)
         delta[name] = like(updated_state[name], difference)
     return delta
-
-
-def delta_vector(base_state: State, updated_state: State) -> DeltaVector:
-    """Return the same differences as :func:`compute_state_dict_delta`, as one vector made in one pass.
-
-    Whether they are finite is not checked here: taking the norm of the vector does.
-
-    Raises:
-        ModelMismatchError: As :func:`compute_state_dict_delta`.
-    """
-    base, updated = _require_same(base_state, updated_state)
-    layout = base.floating.as_float32()
-    vector = DeltaVector(np.empty(layout.size, np.float32), layout)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for name, view in vector.items():
-            wide = np.float64 if "F64" in (base[name].dtype, updated[name].dtype) else np.float32
-            after, before = as_numpy(updated_state[name], dtype=wide), as_numpy(base_state[name], dtype=wide)
-            np.subtract(after, before, out=view, casting="same_kind")
-    return vector
-
-
-def _require_same(base_state: State, updated_state: State) -> tuple[Layout, Layout]:
-    base, updated = layout_of(base_state), layout_of(updated_state)
-    base.require_same_arrays(
-        updated, summary="the trained state is not that of the global model:", match_dtypes=False
-    )
-    base.floating.require_same_arrays(
-        updated.floating, summary="an array changed between floating and integer:", match_dtypes=False
-    )
-    return base, updated
 
 
 def _difference(before: Array, after: Array, *, wide: DType) -> npt.NDArray[np.float32]:

@@ -25,10 +25,10 @@ from filelock import FileLock, Timeout
 from edgeml_client.durable import PART_SUFFIX, sync_folder, write_durably
 from edgeml_client.errors import ConfigurationError, InvalidUpdateError, OutboxBusyError
 from edgeml_client.schemas import UpdateHeader
+from edgeml_client.updates.coding.left_out import LeftOut
 from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore
 from edgeml_client.updates.paths import path_segment
 from edgeml_client.updates.update_file import read_update_header
-from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["Outbox", "PendingUpdate", "path_segment"]
 
@@ -75,7 +75,7 @@ class Outbox:
         self.folder = folder
         self.residuals = residuals or ResidualStore(folder)
 
-    def put(self, data: bytes, *, left_out: DeltaVector | None = None) -> PendingUpdate:
+    def put(self, data: bytes | memoryview, *, left_out: LeftOut | None = None) -> PendingUpdate:
         """Store an update file for good, in place of an older one of the same round; then return it.
 
         Args:
@@ -105,7 +105,7 @@ class Outbox:
             ) from exc
         return update
 
-    def _put_both(self, update: PendingUpdate, data: bytes, left_out: DeltaVector) -> None:
+    def _put_both(self, update: PendingUpdate, data: bytes | memoryview, left_out: LeftOut) -> None:
         mark = ResidualMark(
             model_id=update.header.model_id,
             round_id=update.header.round_id,
@@ -115,7 +115,7 @@ class Outbox:
         self._settle()
         write_durably(update.path.with_suffix(_PREPARED), data)
         try:
-            self.residuals.stage(left_out, mark).commit()
+            self.residuals.stage(left_out, mark, follows=left_out.follows).commit()
         finally:
             self._settle()
 

@@ -4,31 +4,64 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeml_client.errors import NonFiniteError
 from edgeml_client.updates.arrays import Float32Array, State, as_numpy, layout_of
 from edgeml_client.updates.layout import Layout
 
-__all__ = ["DeltaVector", "sum_of_squares"]
+__all__ = ["BLOCK", "DeltaVector", "NumberSource", "blocks_of", "norm_from", "sum_of_squares"]
 
-_CHUNK: Final = 1 << 16
+BLOCK: Final = 1 << 16
+"""Numbers that are worked on at a time: few enough to stay in a core's cache between two operations."""
+
+_ROOM_BYTES: Final = 1 << 16
+_ROOM_BYTES_PER_ARRAY: Final = 256
+_ALIGNMENT: Final = 64
 
 
-def sum_of_squares(values: Float32Array) -> float:
+class NumberSource(Protocol):
+    """Numbers in the order of a layout, which lie somewhere or are computed when they are read."""
+
+    @property
+    def layout(self) -> Layout:
+        """Names and shapes; every dtype is float32."""
+        ...
+
+    def read_into(self, target: Float32Array, *, start: int) -> None:
+        """Fill ``target``, which is flat, with the numbers from position ``start`` on."""
+        ...
+
+
+def blocks_of(source: NumberSource) -> Iterator[tuple[int, Float32Array]]:
+    """Yield the start and the numbers of each block, in memory that the next block overwrites."""
+    size = source.layout.size
+    scratch = np.empty(min(size, BLOCK), np.float32)
+    for start in range(0, size, BLOCK):
+        block = scratch[: min(BLOCK, size - start)]
+        source.read_into(block, start=start)
+        yield start, block
+
+
+def sum_of_squares(values: Float32Array, *, scratch: npt.NDArray[np.float64] | None = None) -> float:
     """Return the sum of squares of a flat array in float64; it is finite exactly when all values are.
 
     Squares of float32 numbers stay below 1.2e77, so no finite input overflows.
+
+    Args:
+        values: The numbers.
+        scratch: Memory for a block of numbers, for those who call this often.
     """
     total = 0.0
-    scratch = np.empty(min(values.size, _CHUNK), np.float64)
-    for start in range(0, values.size, _CHUNK):
-        chunk = scratch[: min(_CHUNK, values.size - start)]
-        chunk[...] = values[start : start + _CHUNK]
-        total += float(np.dot(chunk, chunk))
+    scratch = np.empty(min(values.size, BLOCK), np.float64) if scratch is None else scratch
+    for start in range(0, values.size, BLOCK):
+        block = scratch[: min(BLOCK, values.size - start)]
+        block[...] = values[start : start + BLOCK]
+        total += float(np.dot(block, block))
     return total
 
 
@@ -39,6 +72,8 @@ class DeltaVector:
     Attributes:
         values: All numbers, contiguous and writable.
         layout: Names and shapes; every dtype is float32.
+        storage: The bytes of ``values`` with some spare ones before them, where the header of an update file
+            finds room; ``None`` if there are none.
 
     Example:
         >>> vector = DeltaVector.of({"b": np.ones(2, np.float32), "a": np.zeros((1, 2), np.float32)})
@@ -48,6 +83,19 @@ class DeltaVector:
 
     values: Float32Array
     layout: Layout
+    storage: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
+
+    @classmethod
+    def empty(cls, layout: Layout) -> DeltaVector:
+        """Return a vector whose numbers are still to be written.
+
+        Args:
+            layout: Of float32 arrays.
+        """
+        names = sum(_ROOM_BYTES_PER_ARRAY + 2 * len(spec.name) for spec in layout)
+        room = -(-(_ROOM_BYTES + names) // _ALIGNMENT) * _ALIGNMENT
+        storage = np.empty(room + layout.num_bytes, np.uint8)
+        return cls(storage[room:].view(np.float32), layout, storage)
 
     @classmethod
     def of(cls, arrays: State) -> DeltaVector:
@@ -56,8 +104,7 @@ class DeltaVector:
         Raises:
             ModelMismatchError: An entry is no dense floating array.
         """
-        layout = layout_of(arrays).as_float32()
-        vector = cls(np.empty(layout.size, np.float32), layout)
+        vector = cls.empty(layout_of(arrays).as_float32())
         for name, view in vector.items():
             view[...] = as_numpy(arrays[name], dtype=np.float32)
         return vector
@@ -77,20 +124,47 @@ class DeltaVector:
         """Return a vector that shares nothing with this one."""
         return DeltaVector(self.values.copy(), self.layout)
 
+    def read_into(self, target: Float32Array, *, start: int) -> None:
+        """Copy the numbers from position ``start`` on to ``target``."""
+        target[...] = self.values[start : start + target.size]
+
+    def blocks(self) -> Iterator[Float32Array]:
+        """Yield all numbers in order, some at a time; what is yielded is a part of the vector."""
+        for start in range(0, self.values.size, BLOCK):
+            yield self.values[start : start + BLOCK]
+
     def norm(self) -> float:
         """Return the L2 norm over all arrays.
 
         Raises:
             NonFiniteError: An array holds NaN or Inf; the error names it.
         """
-        total = sum_of_squares(self.values)
-        if not math.isfinite(total):
-            raise NonFiniteError(next(name for name, view in self.items() if not np.isfinite(view).all()))
-        return math.sqrt(total)
+        return norm_from(sum_of_squares(self.values), self)
 
     def count_nonzero(self) -> int:
         """Return how many numbers are not zero."""
         return sum(
-            int(np.count_nonzero(self.values[start : start + _CHUNK] != 0))
-            for start in range(0, self.values.size, _CHUNK)
+            int(np.count_nonzero(self.values[start : start + BLOCK] != 0))
+            for start in range(0, self.values.size, BLOCK)
         )
+
+
+def norm_from(squares: float, source: NumberSource) -> float:
+    """Return the L2 norm that belongs to the sum of squares of a source.
+
+    Raises:
+        NonFiniteError: The sum is not finite; the error names the first array with NaN or Inf.
+    """
+    if not math.isfinite(squares):
+        raise NonFiniteError(next(_names_with_bad_numbers(source)))
+    return math.sqrt(squares)
+
+
+def _names_with_bad_numbers(source: NumberSource) -> Iterator[str]:
+    start = 0
+    for spec in source.layout:
+        numbers = np.empty(spec.size, np.float32)
+        source.read_into(numbers, start=start)
+        start += spec.size
+        if not np.isfinite(numbers).all():
+            yield spec.name

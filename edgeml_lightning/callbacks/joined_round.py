@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeml_client.schemas import RoundAssignment, UpdateReceipt
-from edgeml_client.updates import delta_vector
+from edgeml_client.updates import StreamedDelta
 from edgeml_lightning.errors import FederationError
 from edgeml_lightning.strategies import FederatedStrategy
 
@@ -84,7 +84,7 @@ class JoinedRound:
         layout = device_round.download().layout
         withheld = tuple(spec.name for spec in layout if spec.is_averaged and spec.name not in before)
         return device_round.submit(
-            delta_vector(before, after),
+            StreamedDelta.between(before, after),
             sample_count=sample_count,
             metrics=metrics,
             private=withheld,

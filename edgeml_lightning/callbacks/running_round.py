@@ -82,7 +82,7 @@ class RunningRound:
     def before_and_after(
         self, module: L.LightningModule, ranks: Ranks
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """Return the arrays that are sent, as they were received and as they are now.
+        """Return the arrays that are sent, as they were received and as they are: do not train on.
 
         The reference was cloned *after* the global model was loaded, so that rounding to the module's dtype
         is not part of the change.

@@ -12,7 +12,7 @@ import numpy as np
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from edgeml_client.schemas import UpdateHeader
-from edgeml_client.updates.coding import Coding, encode_coded_
+from edgeml_client.updates.coding import Coding, encode_coded
 from edgeml_client.updates.update_file import encode_update
 from edgeml_client.updates.vector import DeltaVector
 from edgeml_lightning.doctor.findings import Finding, Verdict
@@ -63,7 +63,7 @@ def check_update_size(module: L.LightningModule) -> Finding:
     )
     whole = len(encode_update(header, delta))
     coding = Coding(values="int4", block=64, scales="bfloat16")  # that of quantization to 4 bits
-    compressed = len(encode_coded_(header, DeltaVector.of(delta), coding=coding, fraction=0.1))
+    compressed = len(encode_coded(header, DeltaVector.of(delta), coding=coding, fraction=0.1))
     return Finding(
         check="update size",
         verdict=Verdict.PASS,

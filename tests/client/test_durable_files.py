@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from edgeml_client.durable import replacing
+from edgeml_client.durable import flushing_early, replacing, write_durably
 
 
 def write_half(path: Path) -> None:
@@ -58,3 +59,41 @@ def test_the_users_umask_holds(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "absent" / "file"):
         pass
+
+
+def test_much_data_is_flushed_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 MiB in pieces of one: 8 wait at least once, so a second thread flushes before the end."""
+    name = "fdatasync" if hasattr(os, "fdatasync") else "fsync"
+    flush, threads = getattr(os, name), list[int]()
+    monkeypatch.setattr(os, name, lambda file: (threads.append(threading.get_ident()), flush(file)))
+    data = os.urandom(20 << 20)
+
+    write_durably(tmp_path / "file", data)
+
+    assert (tmp_path / "file").read_bytes() == data
+    assert threads
+    assert threading.get_ident() not in threads[:1]
+
+
+def test_a_disk_that_fails_in_the_second_thread_fails_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(5, "the disk is broken")
+
+    monkeypatch.setattr("edgeml_client.durable.sync_content", lambda file: fail(file.fileno()))
+
+    with pytest.raises(OSError, match="broken"):
+        write_durably(tmp_path / "file", bytes(20 << 20))
+
+    assert names(tmp_path) == []
+
+
+def test_little_data_needs_no_second_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+
+    with (tmp_path / "file").open("wb") as file, flushing_early(file) as write:
+        write(b"little")
+        assert threading.active_count() == before
+
+    assert (tmp_path / "file").read_bytes() == b"little"

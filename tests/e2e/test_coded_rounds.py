@@ -14,7 +14,7 @@ from edgeml_client import FederatedClient
 from edgeml_client.errors import FilterConfigError, RoundStateError, UnprocessableError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector
-from edgeml_client.updates.coding import Coding, encode_coded_
+from edgeml_client.updates.coding import Coding, encode_coded
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.outbox import Outbox
 from edgeml_server import EmbeddedServer
@@ -83,7 +83,8 @@ def test_error_feedback_sends_everything_in_the_end(
     arrays = client.pull_global_model("model").numpy_arrays()
     rest = DeltaVector.of({"body": np.zeros(SIZE, np.float32), "head": np.zeros(10, np.float32)})
     store = ResidualStore(client.device_dir / "residuals")
-    assert store.add_to_(rest, model_id=opened.model_id or "", round_id="after")
+    residual = store.open(rest.layout, model_id=opened.model_id or "", round_id="after")
+    residual.add_to_(rest.values, start=0)
     assert rest.norm() > 0
     for name, kept in rest.views().items():
         trained = sum(delta(seed)[name].astype(np.float64) for seed in range(3))
@@ -158,7 +159,7 @@ def test_a_coded_update_with_nan_is_refused_and_changes_nothing(server: Embedded
         device_id=client.register(),
         sample_count=1,
     )
-    data = encode_coded_(header, DeltaVector.of(delta(1)), coding=Coding(values="float32"), fraction=0.1)
+    data = encode_coded(header, DeltaVector.of(delta(1)), coding=Coding(values="float32"), fraction=0.1)
     Outbox(client.device_dir / "outbox").put(with_nan(data))
 
     report = client.flush_outbox()

@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from edgeml_client.errors import ModelMismatchError
-from edgeml_client.updates import delta_vector
+from edgeml_client.updates import StreamedDelta
 from edgeml_lightning.exchange import check_matches, clone_arrays, load_global_, model_state
 
 
@@ -107,7 +107,7 @@ def test_rounding_to_the_modules_dtype_is_no_change(dtype: torch.dtype) -> None:
     with torch.no_grad():
         model.bias += 0.5
 
-    delta = delta_vector(reference, model_state(model)).views()
+    delta = StreamedDelta.between(reference, model_state(model)).vector()[0].views()
 
     assert delta["weight"].dtype == np.float32
     assert not delta["weight"].any()
@@ -119,7 +119,7 @@ def test_float64_differences_are_taken_before_rounding() -> None:
     reference = {"w": torch.ones(1, dtype=torch.float64)}
     state = {"w": torch.ones(1, dtype=torch.float64) + 2**-40}
 
-    assert delta_vector(reference, state).views()["w"].item() == 2**-40
+    assert StreamedDelta.between(reference, state).vector()[0].views()["w"].item() == 2**-40
 
 
 def test_the_reference_does_not_follow_the_module() -> None:

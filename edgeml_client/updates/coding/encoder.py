@@ -1,8 +1,8 @@
-"""From a vector to the file of a coded update; what the file does not hold stays in the vector."""
+"""From numbers to the file of a coded update."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,72 +10,66 @@ import numpy.typing as npt
 
 from edgeml_client.errors import InvalidUpdateError
 from edgeml_client.schemas import UpdateHeader
-from edgeml_client.updates.arrays import raw_bytes
+from edgeml_client.updates.arrays import Float32Array, raw_bytes
 from edgeml_client.updates.coding.frames import compress
 from edgeml_client.updates.coding.index import encode_index
 from edgeml_client.updates.coding.levels import pack, quantize
 from edgeml_client.updates.coding.runs import Runs
-from edgeml_client.updates.coding.selection import Positions, count_to_keep, select_largest
+from edgeml_client.updates.coding.selection import Selected, count_to_keep, select_largest
 from edgeml_client.updates.coding.spec import (
     CHUNK_LENGTH,
     CODING_KEY,
     UPDATE_KEY,
+    Chunk,
     Coding,
     IndexKind,
     coded_layout,
 )
 from edgeml_client.updates.layout import DType
 from edgeml_client.updates.safetensors_header import build_header
-from edgeml_client.updates.vector import DeltaVector
+from edgeml_client.updates.vector import NumberSource
 
-__all__ = ["encode_coded_"]
-
-Float32Array = npt.NDArray[np.float32]
+__all__ = ["encode_coded"]
 
 
-def encode_coded_(
+def encode_coded(
     header: UpdateHeader,
-    vector: DeltaVector,
+    source: NumberSource,
     *,
     coding: Coding,
     fraction: float = 1.0,
-    selected: Sequence[Positions] | None = None,
+    selected: Iterable[Selected] | None = None,
     largest_level: int | None = None,
     generator: np.random.Generator | None = None,
+    rest: list[Chunk] | None = None,
 ) -> bytes:
-    r"""Return the file of a coded update, and leave in ``vector`` what a reader of the file will miss.
-
-    With :math:`x` the vector before and :math:`\hat x` what the file decodes to, the vector afterwards is
-    :math:`x - \hat x`, computed in float32. Without a generator :math:`\hat x + (x - \hat x)` gives
-    :math:`x` back bit by bit wherever :math:`\hat x` is within a factor of two of :math:`x` or zero, which
-    nearest rounding makes certain but for the rounding of the multiplication itself.
+    """Return the file of a coded update; the same input without a generator always gives the same bytes.
 
     Args:
         header: The envelope.
-        vector: The delta, private arrays left out; it is overwritten.
+        source: The delta, private arrays left out; it is read once, block by block.
         coding: How values are coded.
         fraction: The fraction of the numbers to send, above 0 and at most 1: the largest by magnitude.
-        selected: The positions to send instead, for each chunk, ascending and relative to its start.
+        selected: What to send instead, for each chunk.
         largest_level: The largest magnitude of the integers; by default all that ``coding`` allows.
         generator: Rounds values at random, in expectation without error.
+        rest: Takes what rounding leaves of the numbers that are sent: :class:`LeftOut` needs it.
 
     Raises:
-        InvalidUpdateError: The vector holds NaN or Inf, or a private array.
+        InvalidUpdateError: The source holds NaN or Inf, or a private array.
     """
-    leaking = sorted(set(header.private) & set(vector.layout.names))
+    leaking = sorted(set(header.private) & set(source.layout.names))
     if leaking:
         raise InvalidUpdateError(f"private arrays must stay on the device, but the delta holds {leaking}")
+    size = source.layout.size
     if selected is None:
-        selected = select_largest(vector.values, count=count_to_keep(vector.values.size, fraction))
-    else:
-        vector.norm()
-    streams = _Streams(coding, largest_level, generator)
-    runs = Runs(vector.layout, block=coding.block)
-    for number, positions in enumerate(selected):
+        selected = select_largest(source, count=count_to_keep(size, fraction))
+    streams = _Streams(coding, largest_level, generator, rest)
+    runs = Runs(source.layout, block=coding.block)
+    for number, chunk in enumerate(selected):
         start = number * CHUNK_LENGTH
-        part = vector.values[start : start + CHUNK_LENGTH]
-        streams.add_(part, positions, start=start, runs=runs)
-    return streams.file(header, size=vector.values.size)
+        streams.add_(chunk, start=start, stop=min(start + CHUNK_LENGTH, size), runs=runs)
+    return streams.file(header, size=size)
 
 
 @dataclass(slots=True)
@@ -85,29 +79,29 @@ class _Streams:
     coding: Coding
     largest_level: int | None
     generator: np.random.Generator | None
+    rest: list[Chunk] | None
     chunks: list[tuple[int, int, int, int]] = field(default_factory=list)
     index: list[bytes] = field(default_factory=list)
     values: list[bytes | memoryview] = field(default_factory=list)
     scales: list[Float32Array] = field(default_factory=list)
 
-    def add_(self, part: Float32Array, positions: Positions, *, start: int, runs: Runs) -> None:
-        """Code one chunk, and subtract from it what was coded."""
+    def add_(self, selected: Selected, *, start: int, stop: int, runs: Runs) -> None:
+        """Code one chunk, which covers the positions from ``start`` to ``stop``."""
+        positions, values, span = selected.positions, selected.values, stop - start
         if positions.size == 0:
             self.chunks.append((0, IndexKind.GAPS, 0, 0))
             return
-        kind, index = encode_index(positions, span=part.size, coding=self.coding)
+        kind, index = encode_index(positions, span=span, coding=self.coding)
         is_dense = kind is IndexKind.EVERY
-        values = part[positions]
-        if is_dense and values.size < part.size:
-            selected, values = values, np.zeros_like(part)
-            values[positions] = selected
-        stream, decoded = self._code(
-            values, runs.lengths(None if is_dense else positions, start=start, span=part.size)
-        )
-        if is_dense:
-            part -= decoded
-        else:
-            part[positions] = values - decoded
+        if is_dense and values.size < span:
+            values = np.zeros(span, np.float32)
+            values[positions] = selected.values
+        lengths = runs.lengths(None if is_dense else positions, start=start, span=span)
+        stream, decoded = self._code(values, lengths)
+        if self.rest is not None:
+            kept = decoded[positions] if decoded.size > positions.size else decoded
+            at = None if positions.size == span else positions
+            self.rest.append(Chunk(start, stop, at, selected.values - kept))
         self.chunks.append((values.size, kind, len(index), len(stream)))
         self.index.append(index)
         self.values.append(stream)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from edgeml_client.updates.coding.spec import Coding, IndexKind
 __all__ = ["Positions", "decode_index", "encode_index"]
 
 Positions = npt.NDArray[np.int64]
+"""What reading gives; writing takes narrower integers too."""
+AnyPositions = npt.NDArray[np.integer[Any]]
 Bytes = npt.NDArray[np.uint8]
 
 _ESCAPE: Final = 255
@@ -21,7 +23,7 @@ _GAPS_PAY_BELOW: Final = 0.4
 """The fraction of kept positions from which a bitmap is surely smaller than gaps."""
 
 
-def encode_index(positions: Positions, *, span: int, coding: Coding) -> tuple[IndexKind, bytes]:
+def encode_index(positions: AnyPositions, *, span: int, coding: Coding) -> tuple[IndexKind, bytes]:
     """Return the smallest form of ``positions``, of which there is at least one.
 
     ``EVERY`` means that the caller writes a value for each position, zeros included.
@@ -68,15 +70,16 @@ def decode_index(
             raise InvalidUpdateError(f"index kind {kind} is unknown; this version reads 0, 1 and 2")
 
 
-def to_gaps(positions: Positions) -> Bytes:
+def to_gaps(positions: AnyPositions) -> Bytes:
     """Return the gaps before each position as bytes: 255 adds 255, any other byte ends a gap.
 
     Example:
         >>> to_gaps(np.array([0, 2, 258, 514])).tolist()
         [0, 1, 255, 0, 255, 0]
     """
-    gaps = np.diff(positions, prepend=-1)
-    gaps -= 1
+    gaps = positions.copy()
+    gaps[1:] -= positions[:-1]
+    gaps[1:] -= 1
     if gaps.max() < _ESCAPE:
         return gaps.astype(np.uint8)
     num_escapes, last = np.divmod(gaps, _ESCAPE)

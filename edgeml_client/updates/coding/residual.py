@@ -14,22 +14,26 @@ import hashlib
 import json
 import logging
 import os
+import weakref
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
-from edgeml_client.durable import sync_folder
+from edgeml_client.durable import flushing_early, sync_content, sync_folder
 from edgeml_client.errors import InvalidUpdateError, RoundStateError
 from edgeml_client.schemas import WireBody
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.paths import path_segment
-from edgeml_client.updates.vector import DeltaVector
+from edgeml_client.updates.vector import BLOCK
 
-__all__ = ["ResidualMark", "ResidualStore", "StagedResidual"]
+__all__ = ["KeptResidual", "Numbers", "ResidualMark", "ResidualStore", "StagedResidual"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,9 +41,21 @@ _SLOTS: Final = ("a", "b")
 _MAGIC: Final = b"edgeml residual\n"
 _HEADER_BYTES: Final = 1 << 14
 _CRC_BYTES: Final = 4
-_BLOCK: Final = 1 << 16
-_WRITE: Final = 1 << 24
-"""Numbers per write: the system takes less than 2 GiB at once."""
+
+Float32Array = npt.NDArray[np.float32]
+
+
+class Numbers(Protocol):
+    """What a store keeps: float32 numbers, block by block."""
+
+    @property
+    def layout(self) -> Layout:
+        """Their names and shapes."""
+        ...
+
+    def blocks(self) -> Iterator[Float32Array]:
+        """Yield all of them in order; a block may be overwritten by the next."""
+        ...
 
 
 class ResidualMark(WireBody):
@@ -75,7 +91,36 @@ class StagedResidual:
         """Make it the residual of its model, in place of the former one, for good."""
         with _open_slot(self._path) as stream:
             stream.write(_packed(self._header))
-            _flush(stream)
+            sync_content(stream)
+
+
+class KeptResidual:
+    """The residual of a model as a round finds it; :meth:`ResidualStore.open` gives one.
+
+    Attributes:
+        sequence: Its number among the residuals of the model; 0 if there was none yet.
+        is_empty: Whether there is nothing to add.
+    """
+
+    def __init__(self, sequence: int, path: Path | None = None) -> None:
+        self.sequence = sequence
+        self.is_empty = path is None
+        self._scratch = np.empty(0 if path is None else BLOCK, np.dtype("<f4"))
+        if path is not None:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            weakref.finalize(self, os.close, descriptor)
+            self._stream = FileIO(descriptor, closefd=False)
+
+    def add_to_(self, target: Float32Array, *, start: int) -> None:
+        """Add the numbers from position ``start`` on to ``target``, which is flat."""
+        if self.is_empty:
+            return
+        self._stream.seek(_HEADER_BYTES + start * self._scratch.itemsize)
+        for first in range(0, target.size, BLOCK):
+            block = target[first : first + BLOCK]
+            kept = self._scratch[: block.size]
+            self._stream.readinto(kept.data)
+            block += kept
 
 
 class ResidualStore:
@@ -93,10 +138,15 @@ class ResidualStore:
         current = self._current(model_id)
         return None if current is None else current[1].mark
 
-    def add_to_(self, vector: DeltaVector, *, model_id: str, round_id: str) -> bool:
-        """Add the residual of a model to the delta of a round; return whether there was one.
+    def open(self, layout: Layout, *, model_id: str, round_id: str) -> KeptResidual:
+        """Return the residual of a model, to be added to the delta of a round.
 
         A residual of other arrays is left alone with a warning: the update that follows replaces it.
+
+        Args:
+            layout: The float32 arrays of the delta.
+            model_id: The model.
+            round_id: The round.
 
         Raises:
             RoundStateError: The residual remained after an update of this very round: what it made up for is
@@ -104,55 +154,56 @@ class ResidualStore:
         """
         current = self._current(model_id)
         if current is None:
-            return False
+            return KeptResidual(0)
         path, header = current
         if header.mark.round_id == round_id:
             raise RoundStateError(
                 f"this device already made its update for round {round_id!r}; call flush_outbox() to send it"
             )
-        has_all = path.stat().st_size == _HEADER_BYTES + vector.values.nbytes
-        if header.layout_digest != _layout_digest(vector.layout) or not has_all:
+        has_all = path.stat().st_size == _HEADER_BYTES + layout.num_bytes
+        if header.layout_digest != _layout_digest(layout) or not has_all:
             _LOG.warning(
                 "what earlier updates of model %r left out is dropped: it has other arrays than this update",
                 model_id,
             )
-            return False
-        with path.open("rb", buffering=0) as stream:
-            stream.seek(_HEADER_BYTES)
-            scratch = np.empty(_BLOCK, np.dtype("<f4"))
-            for start in range(0, vector.values.size, _BLOCK):
-                block = vector.values[start : start + _BLOCK]
-                kept = scratch[: block.size]
-                stream.readinto(kept.data)
-                block += kept
-        return True
+            return KeptResidual(header.sequence)
+        return KeptResidual(header.sequence, path)
 
-    def stage(self, vector: DeltaVector, mark: ResidualMark) -> StagedResidual:
+    def stage(self, numbers: Numbers, mark: ResidualMark, *, follows: int | None = None) -> StagedResidual:
         """Write the numbers of a residual to the disk and flush them; they count once committed.
 
         Args:
-            vector: What the update left out.
+            numbers: What the update left out.
             mark: The update.
+            follows: The number of the residual that the update made up for, if known.
 
         Raises:
             InvalidUpdateError: The names in ``mark`` are too long to be kept.
+            RoundStateError: Another update has made up for that residual meanwhile: with both, it would be
+                sent twice.
         """
         current = self._current(mark.model_id)
-        sequence = 1 if current is None else current[1].sequence + 1
-        header = _SlotHeader(sequence=sequence, layout_digest=_layout_digest(vector.layout), mark=mark)
+        latest = 0 if current is None else current[1].sequence
+        if follows not in (None, latest):
+            raise RoundStateError(
+                f"another update of model {mark.model_id!r} was made on this device meanwhile, and sends "
+                "what earlier ones left out; one device takes part in one round of a model at a time"
+            )
+        header = _SlotHeader(sequence=latest + 1, layout_digest=_layout_digest(numbers.layout), mark=mark)
         if len(_packed(header)) > _HEADER_BYTES:
             raise InvalidUpdateError("the ids of model and round are too long to keep a residual for them")
-        path = self._path(mark.model_id, _SLOTS[sequence % 2])
+        path = self._path(mark.model_id, _SLOTS[header.sequence % 2])
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.touch(mode=0o600)
             sync_folder(self.folder)
         with _open_slot(path) as stream:
             stream.seek(_HEADER_BYTES)
-            for start in range(0, vector.values.size, _WRITE):
-                stream.write(vector.values[start : start + _WRITE].astype("<f4", copy=False).data)
+            with flushing_early(stream) as write:
+                for block in numbers.blocks():
+                    write(block.astype("<f4", copy=False).data)
             stream.truncate()
-            _flush(stream)
+            sync_content(stream)
         return StagedResidual(path, header)
 
     def _current(self, model_id: str) -> tuple[Path, _SlotHeader] | None:
@@ -170,10 +221,6 @@ class ResidualStore:
 
 def _open_slot(path: Path) -> BinaryIO:
     return path.open("r+b", buffering=0)
-
-
-def _flush(stream: BinaryIO) -> None:
-    getattr(os, "fdatasync", os.fsync)(stream.fileno())
 
 
 def _packed(header: _SlotHeader) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +11,7 @@ from edgeml_client.updates.layout import Layout
 
 __all__ = ["Runs"]
 
-Positions = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.integer[Any]]
 
 
 class Runs:

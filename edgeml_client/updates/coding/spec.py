@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -151,7 +151,7 @@ class Chunk:
 
     start: int
     stop: int
-    positions: npt.NDArray[np.int64] | None
+    positions: npt.NDArray[np.integer[Any]] | None
     values: npt.NDArray[np.float32]
 
     @property

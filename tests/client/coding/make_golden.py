@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector
-from edgeml_client.updates.coding import Coding, encode_coded_
+from edgeml_client.updates.coding import Coding, encode_coded
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_decoder
@@ -62,7 +62,7 @@ def main() -> None:
             metrics={"loss": 0.25},
             private=private,
         )
-        data = encode_coded_(header, delta(shapes, private), coding=coding, fraction=fraction)
+        data = encode_coded(header, delta(shapes, private), coding=coding, fraction=fraction)
         (GOLDEN / f"{name}.update").write_bytes(data)
         arrays = tiny_decoder.read(data, shapes)
         index[name] = {

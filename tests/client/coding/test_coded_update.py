@@ -15,7 +15,15 @@ from hypothesis.extra import numpy as hnp
 from edgeml_client.errors import InvalidUpdateError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, Layout, max_update_bytes, open_update, read_update_header
-from edgeml_client.updates.coding import CodedUpdateFile, Coding, count_to_keep, encode_coded_
+from edgeml_client.updates.coding import (
+    Chunk,
+    CodedUpdateFile,
+    Coding,
+    LeftOut,
+    count_to_keep,
+    encode_coded,
+)
+from edgeml_client.updates.coding.selection import read_selected
 from edgeml_client.updates.coding.spec import CHUNK_LENGTH
 from edgeml_client.updates.update_file import read_arrays
 
@@ -71,13 +79,17 @@ def test_round_trips(
         for number, shape in enumerate(some_shapes)
     }
     vector = vector_of(arrays)
-    before, layout = vector.values.copy(), vector.layout
+    before, layout = vector.values, vector.layout
 
-    file = encode_coded_(HEADER, vector, coding=coding, fraction=fraction)
+    rest: list[Chunk] = []
+    file = encode_coded(HEADER, vector, coding=coding, fraction=fraction, rest=rest)
     update = coded(file, layout)
     sent = dense(update)
 
-    np.testing.assert_array_equal(sent + vector.values, before)
+    left_out = LeftOut(vector, rest, follows=0).vector().values
+    np.testing.assert_array_equal(sent + left_out, before)
+    np.testing.assert_array_equal(left_out, before - sent)
+    assert file == encode_coded(HEADER, vector, coding=coding, fraction=fraction)
     assert np.count_nonzero(sent) <= count_to_keep(before.size, fraction)
     assert [(name, array.shape) for name, array in update.arrays()] == [(s.name, s.shape) for s in layout]
     assert update.header == read_update_header(file) == HEADER
@@ -101,14 +113,16 @@ def test_arrays_may_reach_over_chunks(coding: Coding, fraction: float, tmp_path:
     }
     arrays["c"][-1] = 9.0
     vector = vector_of(arrays)
-    before = vector.values.copy()
     path = tmp_path / "update"
 
-    path.write_bytes(encode_coded_(HEADER, vector, coding=coding, fraction=fraction))
+    rest: list[Chunk] = []
+    file = encode_coded(HEADER, vector, coding=coding, fraction=fraction, rest=rest)
+    path.write_bytes(file)
 
     sent = dense(coded(path, vector.layout))
-    np.testing.assert_array_equal(sent + vector.values, before)
-    total = np.zeros_like(before)
+    left_out = LeftOut(vector, rest, follows=0).vector().values
+    np.testing.assert_array_equal(sent + left_out, vector.values)
+    total = np.zeros_like(sent)
     add_into_(total, coded(path, vector.layout), factor=1.0)
     np.testing.assert_array_equal(total, sent)
 
@@ -116,27 +130,26 @@ def test_arrays_may_reach_over_chunks(coding: Coding, fraction: float, tmp_path:
 def test_positions_may_be_given_instead_of_the_largest() -> None:
     vector = vector_of({"w": np.array([1.0, 2.0, 0.0, 4.0], np.float32)})
 
-    file = encode_coded_(
-        HEADER, vector, coding=Coding(values="float32"), selected=[np.array([0, 2], np.int64)]
+    rest: list[Chunk] = []
+
+    file = encode_coded(
+        HEADER,
+        vector,
+        coding=Coding(values="float32"),
+        selected=read_selected(vector, [np.array([0, 2], np.int64)]),
+        rest=rest,
     )
 
     assert dense(coded(file, vector.layout)).tolist() == [1, 0, 0, 0]
-    assert vector.values.tolist() == [0, 2, 0, 4]
-    with pytest.raises(InvalidUpdateError, match="'w' holds NaN"):
-        encode_coded_(
-            HEADER,
-            vector_of({"w": np.array([1.0, np.nan], np.float32)}),
-            coding=INT4,
-            selected=[np.array([0], np.int64)],
-        )
+    assert LeftOut(vector, rest, follows=0).vector().values.tolist() == [0, 2, 0, 4]
+    with pytest.raises(InvalidUpdateError, match="NaN or Inf"):
+        next(read_selected(vector_of({"w": np.array([1.0, np.nan])}), [np.array([0], np.int64)]))
 
 
 def test_the_same_delta_always_gives_the_same_bytes() -> None:
     numbers = np.random.default_rng(5).standard_normal(5_000, dtype=np.float32)
 
-    first, second = (
-        encode_coded_(HEADER, vector_of({"w": numbers}), coding=INT4, fraction=0.1) for _ in "ab"
-    )
+    first, second = (encode_coded(HEADER, vector_of({"w": numbers}), coding=INT4, fraction=0.1) for _ in "ab")
 
     assert first == second
 
@@ -145,7 +158,7 @@ def test_random_rounding_takes_its_chances_from_the_generator() -> None:
     numbers = np.random.default_rng(5).standard_normal(500, dtype=np.float32)
 
     def file(seed: int) -> bytes:
-        return encode_coded_(
+        return encode_coded(
             HEADER,
             vector_of({"w": numbers}),
             coding=INT4,
@@ -163,7 +176,7 @@ def test_a_tenth_in_four_bits_takes_a_tenth_of_a_byte_per_number() -> None:
     for bits, at_most in ((4, 0.10), (8, 0.145)):
         coding = Coding.for_bits(bits)
         assert coding is not None
-        file = encode_coded_(HEADER, vector_of({"w": numbers}), coding=coding, fraction=0.1)
+        file = encode_coded(HEADER, vector_of({"w": numbers}), coding=coding, fraction=0.1)
         assert len(file) / numbers.size <= at_most
 
 
@@ -172,18 +185,18 @@ def test_private_arrays_are_no_part_of_the_vector() -> None:
     header = HEADER.model_copy(update={"private": ("head",)})
     vector = vector_of({"body": np.array([1.0, 2.0, 4.0], np.float32)})
 
-    update = coded(encode_coded_(header, vector, coding=Coding(values="float32")), layout)
+    update = coded(encode_coded(header, vector, coding=Coding(values="float32")), layout)
 
     assert [(name, array.tolist()) for name, array in update.arrays()] == [("body", [1.0, 2.0, 4.0])]
     with pytest.raises(InvalidUpdateError, match=r"private arrays must stay.*\['head'\]"):
-        encode_coded_(header, vector_of({"head": np.ones(2)}), coding=INT4)
+        encode_coded(header, vector_of({"head": np.ones(2)}), coding=INT4)
 
 
 def test_ten_thousand_arrays_travel_in_one_stream() -> None:
     arrays = {f"layer.{number:05}.bias": np.full(3, number, np.float32) for number in range(10_000)}
     vector = vector_of(arrays)
 
-    file = encode_coded_(HEADER, vector, coding=Coding(values="int16", block=256, scales="float32"))
+    file = encode_coded(HEADER, vector, coding=Coding(values="int16", block=256, scales="float32"))
 
     assert len(file) < 70_000
     found = dict(coded(file, vector.layout).arrays())
@@ -194,7 +207,7 @@ def test_ten_thousand_arrays_travel_in_one_stream() -> None:
 def test_an_update_without_any_change_is_tiny() -> None:
     vector = vector_of({"w": np.zeros(3_000_000, np.float32)})
 
-    file = encode_coded_(HEADER, vector, coding=INT4, fraction=0.1)
+    file = encode_coded(HEADER, vector, coding=INT4, fraction=0.1)
 
     assert len(file) < 1_000
     assert coded(file, vector.layout).check_finite() == 0.0
@@ -206,7 +219,7 @@ def test_reading_holds_one_array_and_one_chunk() -> None:
     generator = np.random.default_rng(2)
     vector = vector_of({f"w{i:02}": generator.standard_normal(1 << 19, dtype=np.float32) for i in range(12)})
     layout = vector.layout
-    file = encode_coded_(HEADER, vector, coding=INT4, fraction=0.1)
+    file = encode_coded(HEADER, vector, coding=INT4, fraction=0.1)
     del vector
     tracemalloc.start()
 
@@ -219,7 +232,7 @@ def test_reading_holds_one_array_and_one_chunk() -> None:
 
 
 def test_what_needs_the_layout_is_not_read_without_it() -> None:
-    file = encode_coded_(HEADER, vector_of({"w": np.ones(3)}), coding=INT4)
+    file = encode_coded(HEADER, vector_of({"w": np.ones(3)}), coding=INT4)
 
     with pytest.raises(InvalidUpdateError, match="into the legacy form"):
         read_arrays(file)

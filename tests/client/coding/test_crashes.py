@@ -114,7 +114,9 @@ def run_device(folder: Path, *, dies_at: int = 0) -> int | None:
 
 def sent_and_kept(folder: Path) -> np.ndarray:
     total = DeltaVector.of({"w": np.zeros(SIZE, np.float32)})
-    assert outbox_of(folder).residuals.add_to_(total, model_id="m", round_id="after")
+    kept = outbox_of(folder).residuals.open(LAYOUT, model_id="m", round_id="after")
+    assert not kept.is_empty
+    kept.add_to_(total.values, start=0)
     for file in sorted((folder / "held").iterdir()):
         for _, array in open_update(file, LAYOUT).arrays():
             total.values[...] += array

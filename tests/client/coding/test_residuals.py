@@ -25,7 +25,7 @@ def mark(round_id: str, *, model_id: str = "m") -> ResidualMark:
 
 def added(store: ResidualStore, *, round_id: str = "next", size: int = 2) -> list[float]:
     vector = vector_of(*[0.0] * size)
-    store.add_to_(vector, model_id="m", round_id=round_id)
+    store.open(vector.layout, model_id="m", round_id=round_id).add_to_(vector.values, start=0)
     return vector.values.tolist()
 
 
@@ -33,7 +33,7 @@ def test_a_device_starts_without_a_residual(tmp_path: Path) -> None:
     store = ResidualStore(tmp_path / "residuals")
 
     assert store.find_mark("m") is None
-    assert not store.add_to_(vector_of(1.0), model_id="m", round_id="r-1")
+    assert store.open(vector_of(1.0).layout, model_id="m", round_id="r-1").is_empty
     assert not (tmp_path / "residuals").exists()
 
 
@@ -70,7 +70,7 @@ def test_a_residual_is_not_added_to_the_round_it_remained_from(tmp_path: Path) -
     store.stage(vector_of(1.0), mark("r-1")).commit()
 
     with pytest.raises(RoundStateError, match=r"already made its update for round 'r-1'.*flush_outbox"):
-        store.add_to_(vector_of(5.0), model_id="m", round_id="r-1")
+        store.open(vector_of(5.0).layout, model_id="m", round_id="r-1")
 
 
 @pytest.mark.parametrize("other", [vector_of(1.0, 2.0), vector_of(1.0, name="v")])
@@ -79,12 +79,12 @@ def test_a_residual_of_other_arrays_is_dropped(
 ) -> None:
     store = ResidualStore(tmp_path)
     store.stage(vector_of(7.0), mark("r-1")).commit()
-    before = other.values.tolist()
 
     with caplog.at_level(logging.WARNING):
-        assert not store.add_to_(other, model_id="m", round_id="r-2")
+        kept = store.open(other.layout, model_id="m", round_id="r-2")
 
-    assert other.values.tolist() == before
+    assert kept.is_empty
+    assert kept.sequence == 1
     assert "other arrays" in caplog.text
 
 
@@ -111,6 +111,31 @@ def test_a_residual_may_shrink_with_its_model(tmp_path: Path) -> None:
         store.stage(vector_of(*numbers), mark(round_id)).commit()
 
     assert added(store) == [2.0, 3.0]
+
+
+def test_a_residual_that_another_update_sends_already_is_not_sent_twice(tmp_path: Path) -> None:
+    """Two rounds find the same residual; the second to be stored is refused, and the first one's stays."""
+    store = ResidualStore(tmp_path)
+    store.stage(vector_of(1.0, 2.0), mark("r-1")).commit()
+    first, second = (store.open(vector_of(0, 0).layout, model_id="m", round_id=r) for r in ("r-2", "r-3"))
+    store.stage(vector_of(5.0, 6.0), mark("r-2"), follows=first.sequence).commit()
+
+    with pytest.raises(RoundStateError, match="another update of model 'm' was made"):
+        store.stage(vector_of(7.0, 8.0), mark("r-3"), follows=second.sequence)
+
+    assert added(store) == [5.0, 6.0]
+
+
+def test_a_residual_is_read_from_any_position(tmp_path: Path) -> None:
+    """It holds its own positions; 70,000 numbers are more than one block."""
+    store = ResidualStore(tmp_path)
+    store.stage(vector_of(*range(70_000)), mark("r-1")).commit()
+    kept = store.open(vector_of(*[0.0] * 70_000).layout, model_id="m", round_id="r-2")
+
+    for start, size in ((69_998, 2), (0, 70_000), (65_535, 3), (5, 0)):
+        target = np.ones(size, np.float32)
+        kept.add_to_(target, start=start)
+        np.testing.assert_array_equal(target, np.arange(start, start + size) + 1)
 
 
 def test_ids_too_long_for_a_header_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_the_computed_bytes_are_near_those_of_the_file(filters: list[dict[str, A
     for step in before:
         vector = DeltaVector.of(step.step.process(vector.views()) or {})
 
-    file = ending.encode_(HEADER, vector)
+    file = ending.encode(HEADER, vector)
     computed = apply_filters(delta, filters).audit_trail[-1].num_bytes
 
     assert 0.6 * computed < len(file) < 1.15 * computed + 2000

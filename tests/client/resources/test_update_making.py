@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeml_client.errors import NonFiniteError
-from edgeml_client.filters import resolve_filters
+from edgeml_client.errors import NonFiniteError, NormExceededError
+from edgeml_client.filters import DeltaFilter, resolve_filters, run_filters_
 from edgeml_client.resources.update_making import MadeUpdate, make_update
 from edgeml_client.schemas import UpdateHeader
-from edgeml_client.updates import DeltaVector, UpdateFile, compute_state_dict_delta, delta_vector, open_update
+from edgeml_client.updates import DeltaVector, StreamedDelta, UpdateFile, open_update
 from edgeml_client.updates.coding import CodedUpdateFile
 from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore
 
@@ -89,7 +89,7 @@ def test_error_feedback_adds_what_was_left_out_before(tmp_path: Path, *, allow_c
     assert isinstance(open_update(made.data, LAYOUT), CodedUpdateFile if allow_coded else UpdateFile)
     assert numbers_in(made) == [4.0, -1.0, 0, 0, -3.0, 0, 0, 2.0]
     assert made.left_out is not None
-    assert made.left_out.values.tolist() == [0, 0, 0.5, 1.0, 0, 0.125, 0, 0]
+    assert made.left_out.vector().values.tolist() == [0, 0, 0.5, 1.0, 0, 0.125, 0, 0]
     assert DELTA["a"][1, 1] == 0.25
 
 
@@ -111,8 +111,68 @@ def test_a_vector_is_given_away_and_arrays_are_not(tmp_path: Path) -> None:
 
     made = make(FEEDBACK, tmp_path, delta=vector)
 
-    assert made.left_out is vector
-    assert vector.values.tolist() == [0, 0, 0.5, 0.25, 0, 0.125, 0, 0]
+    assert made.left_out is not None
+    assert made.left_out.vector().values.tolist() == [0, 0, 0.5, 0.25, 0, 0.125, 0, 0]
+    assert np.shares_memory(np.frombuffer(make([], tmp_path, delta=vector).data, np.uint8), vector.values)
+
+
+@pytest.mark.parametrize("ending", [FEEDBACK, TOP_HALF, []])
+@pytest.mark.parametrize(
+    "before",
+    [
+        [],
+        [{"type": "gradient_clip", "max_norm": 2.0}],
+        [
+            {"type": "gradient_clip", "max_norm": 3.0},
+            {"type": "norm_validation", "max_norm": 4.0},
+            {"type": "gradient_clip", "max_norm": 1.0},
+        ],
+    ],
+)
+def test_a_streamed_delta_gives_the_bits_of_a_filtered_vector(
+    before: list[dict[str, Any]], ending: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """What the filters leave in a vector, coded without any filter before, is the reference."""
+    base = {name: np.full_like(array, 0.1) for name, array in DELTA.items()}
+    delta = StreamedDelta.between(base, {name: base[name] + array for name, array in DELTA.items()})
+    filtered, norm = delta.vector()
+    for _ in run_filters_(filtered, resolve_filters(before), norm=norm):
+        pass
+
+    streamed = make([*before, *ending], tmp_path, delta=delta)
+    reference = make(ending, tmp_path, delta=filtered)
+
+    assert numbers_in(streamed) == numbers_in(reference)
+    if ending is FEEDBACK:
+        assert streamed.left_out is not None
+        assert reference.left_out is not None
+        left = streamed.left_out.vector().values + numbers_in(streamed)
+        assert left.tolist() == filtered.values.tolist()
+        assert streamed.left_out.vector().values.tolist() == reference.left_out.vector().values.tolist()
+
+
+def test_a_bound_is_checked_before_anything_is_coded(tmp_path: Path) -> None:
+    with pytest.raises(NormExceededError):
+        make([{"type": "norm_validation", "max_norm": 1.0}, *FEEDBACK], tmp_path)
+
+
+def test_a_custom_filter_before_the_coding_still_runs(tmp_path: Path) -> None:
+    class Halve(DeltaFilter):
+        def process(self, delta: dict[str, Any], config: Any = None) -> dict[str, Any]:
+            return {name: array * 0.5 for name, array in delta.items()}
+
+    steps = (*resolve_filters([Halve()]), *resolve_filters(FEEDBACK))
+
+    made = make_update(
+        StreamedDelta.of(DELTA),
+        steps,
+        header_for=header_for,
+        layout=LAYOUT,
+        residuals=ResidualStore(tmp_path),
+        allow_coded=True,
+    )
+
+    assert numbers_in(made) == [2.0, -0.5, 0, 0, -1.5, 0, 0, 1.0]
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 7, 8, 16])
@@ -132,7 +192,7 @@ def test_with_error_feedback_what_is_sent_and_what_is_kept_are_the_delta(
 
     sent = np.array(numbers_in(made))
     assert made.left_out is not None
-    np.testing.assert_allclose(sent + made.left_out.values, DeltaVector.of(DELTA).values, rtol=2e-7)
+    np.testing.assert_allclose(sent + made.left_out.vector().values, DeltaVector.of(DELTA).values, rtol=2e-7)
     assert np.count_nonzero(sent) <= 4
     assert np.unique(np.abs(sent[sent != 0])).size <= max(1, 2 ** (bits - 1) - 1)
 
@@ -167,21 +227,3 @@ def test_what_is_not_finite_is_never_coded(tmp_path: Path, *, as_vector: bool) -
 
     with pytest.raises(NonFiniteError, match="'b'"):
         make(FEEDBACK, tmp_path, delta=DeltaVector.of(delta) if as_vector else delta)
-
-
-def test_the_difference_as_a_vector_is_the_difference() -> None:
-    generator = np.random.default_rng(0)
-    base = {
-        "w": generator.standard_normal((5, 3), dtype=np.float32),
-        "v": generator.standard_normal(4),
-        "half": generator.standard_normal(4).astype(np.float16),
-        "steps": np.array(3),
-    }
-    updated = {name: array + array for name, array in base.items()}
-
-    vector = delta_vector(base, updated)
-
-    expected = compute_state_dict_delta(base, updated)
-    assert vector.layout.names == ("half", "v", "w")
-    for name, view in vector.items():
-        np.testing.assert_array_equal(view, expected[name])

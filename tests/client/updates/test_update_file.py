@@ -1,6 +1,7 @@
 """An update file is checked against the registered model before its arrays are read."""
 
 import gc
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +16,14 @@ from safetensors.numpy import save
 from edgeml_client.errors import InvalidUpdateError, ModelMismatchError, NonFiniteError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import (
+    DeltaVector,
     encode_update,
     layout_of,
     max_update_bytes,
     open_update,
     read_update_header,
 )
-from edgeml_client.updates.update_file import read_arrays
+from edgeml_client.updates.update_file import encode_vector, read_arrays
 
 MODEL = {
     "body.weight": np.zeros((2, 3), np.float16),
@@ -73,6 +75,63 @@ def test_torch_and_numpy_give_the_same_bytes() -> None:
     as_torch = {name: torch.from_numpy(array) for name, array in DELTA.items()}
 
     assert encode_update(_header(), as_torch) == encode_update(_header(), DELTA)
+
+
+def test_a_vector_becomes_a_file_in_its_own_memory() -> None:
+    vector = DeltaVector.of(DELTA)
+
+    data = encode_vector(_header(), vector)
+
+    assert data == encode_update(_header(), DELTA)
+    assert np.shares_memory(np.frombuffer(data, np.uint8), vector.values)
+
+
+@pytest.mark.parametrize("vector", [DeltaVector.of(DELTA).copy(), DeltaVector.of({})])
+def test_a_vector_without_room_for_the_header_becomes_the_same_file(vector: DeltaVector) -> None:
+    """Metrics of 100,000 bytes and more do not fit before the numbers, nor does any header before a copy."""
+    header = _header().model_copy(update={"metrics": {f"metric {n:04}": 1.0 for n in range(5_000)}})
+
+    data = encode_vector(header, vector)
+
+    assert data == encode_update(header, vector.views())
+    assert not np.shares_memory(np.frombuffer(data, np.uint8), vector.values)
+
+
+def test_a_private_array_in_a_vector_is_not_written() -> None:
+    with pytest.raises(InvalidUpdateError, match="must stay on the device"):
+        encode_vector(_header(private=("head.bias",)), DeltaVector.of(DELTA))
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000_000])
+def test_names_may_be_as_long_as_a_header(size: int) -> None:
+    """A name of a megabyte, or none at all, is a name."""
+    state = {"n" * size: np.ones(2, np.float32)}
+    vector = DeltaVector.of(state)
+
+    data = encode_vector(_header(), vector)
+
+    assert [name for name, _ in open_update(data, vector.layout).arrays()] == ["n" * size]
+
+
+def test_ten_thousand_arrays_are_one_file() -> None:
+    vector = DeltaVector.of({f"layer.{n}.bias": np.full(1, n, np.float32) for n in range(10_000)})
+
+    update = open_update(encode_vector(_header(), vector), vector.layout)
+
+    assert dict(update.arrays())["layer.9999.bias"].tolist() == [9999.0]
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F64", "F8_E4M3", "F8_E5M2", "I64", "BOOL"])
+def test_an_update_in_another_dtype_is_refused_before_it_is_read(dtype: str) -> None:
+    """Only float32 travels; of the 8-bit floats, which no model may hold, not even the size is believed."""
+    size = {"F64": 8, "I64": 8, "BF16": 2, "F16": 2}.get(dtype, 1)
+    entry = {"dtype": dtype, "shape": [4], "data_offsets": [0, 4 * size]}
+    metadata = {"edgeml.update": _header().model_dump_json()}
+    text = json.dumps({"__metadata__": metadata, "w": entry}).encode()
+    data = len(text).to_bytes(8, "little") + text + bytes(4 * size)
+
+    with pytest.raises((InvalidUpdateError, ModelMismatchError), match=dtype):
+        open_update(data, DeltaVector.of({"w": np.zeros(4)}).layout)
 
 
 def test_a_file_is_mapped_not_loaded(tmp_path: Path) -> None:

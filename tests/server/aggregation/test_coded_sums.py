@@ -9,7 +9,7 @@ import pytest
 
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, encode_update, layout_of, open_update
-from edgeml_client.updates.coding import Coding, encode_coded_
+from edgeml_client.updates.coding import Coding, encode_coded
 from edgeml_server.aggregation import Contribution, NormBound, RunningMean, average_updates
 
 SHAPES = {"a": (300, 5), "b": (), "body.c": (1_100_000,), "d": (0,), "head": (77,)}
@@ -47,7 +47,7 @@ def contributions(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Contri
                 for name, shape in SHAPES.items()
                 if name not in private
             }
-            file = encode_coded_(
+            file = encode_coded(
                 header(number, private), DeltaVector.of(delta), coding=coding, fraction=fraction
             )
             coded, dense = folder / f"{number}.coded", folder / f"{number}.dense"

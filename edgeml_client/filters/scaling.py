@@ -1,0 +1,41 @@
+"""Filters that multiply a whole update by one number, which its norm alone decides."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+from typing_extensions import override
+
+from edgeml_client.filters.vector_filter import VectorFilter
+from edgeml_client.updates.vector import DeltaVector
+
+__all__ = ["ScalingFilter"]
+
+
+class ScalingFilter(VectorFilter):
+    """A filter that need not see the numbers: a subclass says by what an update of some norm is multiplied.
+
+    Where an update is coded, this happens block by block, and no filtered update is ever held as a whole.
+    """
+
+    @abstractmethod
+    def factor_for(self, norm: float) -> float:
+        """Return what every number is multiplied by, in float32; 1 leaves the update as it is, bit by bit.
+
+        Args:
+            norm: The L2 norm of the update.
+        """
+
+    @override
+    def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
+        self.apply_knowing_norm_(vector, norm=vector.norm(), generator=generator)
+
+    @override
+    def apply_knowing_norm_(
+        self, vector: DeltaVector, *, norm: float, generator: np.random.Generator
+    ) -> float:
+        factor = self.factor_for(norm)
+        if factor != 1.0:
+            np.multiply(vector.values, factor, out=vector.values)
+        return norm * factor

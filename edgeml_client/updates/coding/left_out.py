@@ -1,0 +1,69 @@
+"""What a coded update leaves out, computed where it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from edgeml_client.updates.arrays import Float32Array
+from edgeml_client.updates.coding.spec import Chunk
+from edgeml_client.updates.layout import Layout
+from edgeml_client.updates.vector import DeltaVector, NumberSource, blocks_of
+
+__all__ = ["LeftOut"]
+
+
+class LeftOut:
+    r"""What the readers of a coded update will miss.
+
+    With :math:`x` what was coded and :math:`\hat x` what the file decodes to, it is :math:`x - \hat x`,
+    computed in float32. Where values are rounded to the nearest level, :math:`\hat x + (x - \hat x)` gives
+    :math:`x` back bit by bit wherever :math:`\hat x` is within a factor of two of :math:`x` or zero, which
+    nearest rounding makes certain but for the rounding of the multiplication itself.
+
+    Args:
+        source: What was coded; it must still give the same numbers.
+        rest: What is left of the numbers that were sent, chunk by chunk; all others are left out whole.
+        follows: The number of the residual that is part of ``source``; see :meth:`ResidualStore.open`.
+    """
+
+    def __init__(self, source: NumberSource, rest: Sequence[Chunk], *, follows: int) -> None:
+        self.follows = follows
+        self._source = source
+        self._rest = rest
+
+    @property
+    def layout(self) -> Layout:
+        """Names and shapes of what was coded."""
+        return self._source.layout
+
+    def blocks(self) -> Iterator[Float32Array]:
+        """Yield all numbers in order, in memory that the next block overwrites."""
+        rest = iter(self._rest)
+        chunk = next(rest, None)
+        for start, block in blocks_of(self._source):
+            if chunk is not None and chunk.stop <= start:
+                chunk = next(rest, None)
+            if chunk is not None and chunk.start <= start:
+                _put_(block, chunk, low=start - chunk.start)
+            yield block
+
+    def vector(self) -> DeltaVector:
+        """Return all numbers as a vector."""
+        vector = DeltaVector.empty(self.layout)
+        filled = 0
+        for block in self.blocks():
+            vector.values[filled : filled + block.size] = block
+            filled += block.size
+        return vector
+
+
+def _put_(block: Float32Array, chunk: Chunk, *, low: int) -> None:
+    """Overwrite a block, which begins at position ``low`` of the chunk and lies within it."""
+    high = low + block.size
+    if chunk.positions is None:
+        block[...] = chunk.values[low:high]
+        return
+    first, last = np.searchsorted(chunk.positions, np.array([low, high], chunk.positions.dtype))
+    block[chunk.positions[first:last] - low] = chunk.values[first:last]
