@@ -22,6 +22,11 @@ _FILTERS: Final[dict[str, dict[str, Any]]] = {
     "sparsification 10 %": {"type": "sparsification", "top_k": 0.1},
     "quantization 8 bit": {"type": "quantization", "bits": 8},
     "quantization 4 bit": {"type": "quantization", "bits": 4},
+    "quantization 8 bit, stochastic": {"type": "quantization", "bits": 8, "rounding": "stochastic"},
+    "random-k 10 %": {"type": "sparsification", "random_k": 0.1, "seed": 1},
+    "stochastic_sign": {"type": "stochastic_sign"},
+    "low_rank 4": {"type": "low_rank", "rank": 4},
+    "exclude": {"type": "exclude", "names": ["*.bias"]},
 }
 
 

@@ -21,6 +21,9 @@ Matrix = npt.NDArray[np.floating[Any]]
 _NUM_ITERATIONS: Final = 4
 """PowerSGD takes one step from where the last round ended; a device starts anew, and takes a few."""
 
+_EXPONENTS: Final = (-126, 126)
+"""Powers of two that float32 holds, and their inverses too."""
+
 _ROUNDING_MARGIN: Final = 1.0 - 2.0**-23
 
 
@@ -78,18 +81,20 @@ def nearest_of_rank(matrix: Matrix, *, rank: int, generator: np.random.Generator
     """Return nearly the closest matrix of at most ``rank``, by subspace iteration from a random start.
 
     Halko et al., 2011 (https://arxiv.org/abs/0909.4061, Algorithm 4.4). It is an orthogonal projection of
-    ``matrix``, in float64, so it is never larger; a matrix of that rank comes back as it was.
+    ``matrix`` to within rounding; a matrix of that rank comes back as it was.
 
     Args:
         matrix: Two dimensions, finite numbers.
         rank: At least 1, and below both dimensions.
         generator: The source of the start.
     """
-    wide = matrix.astype(np.float64)
-    right: Matrix = generator.standard_normal((wide.shape[1], rank))
-    left: Matrix = np.linalg.qr(wide @ right).Q
+    exponent = int(np.clip(np.frexp(np.max(np.abs(matrix)))[1], *_EXPONENTS))
+    scaled = matrix * np.float32(2.0**-exponent)  # squares of large numbers would overflow
+    right: Matrix = generator.standard_normal((scaled.shape[1], rank), dtype=np.float32)
+    left: Matrix = np.linalg.qr(scaled @ right).Q
     for _ in range(_NUM_ITERATIONS):
-        right = np.linalg.qr(wide.T @ left).Q
-        left = np.linalg.qr(wide @ right).Q
-    projected: Matrix = left @ (left.T @ wide)
+        right = np.linalg.qr(scaled.T @ left).Q
+        left = np.linalg.qr(scaled @ right).Q
+    projected: Matrix = left @ (scaled.T @ left).T
+    projected *= np.float32(2.0**exponent)
     return projected

@@ -14,21 +14,13 @@ from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters, rename
 from edgeml_client.filters.vector_filter import VectorFilter
+from edgeml_client.updates.array_names import is_variance
+from edgeml_client.updates.arrays import Float32Array
 from edgeml_client.updates.vector import DeltaVector
 
-__all__ = ["GaussianNoiseFilter", "is_variance"]
+__all__ = ["GaussianNoiseFilter"]
 
-_VARIANCES: Final = frozenset({"running_var", "moving_var", "moving_variance"})
-
-
-def is_variance(name: str) -> bool:
-    """Return whether an array holds variances, by the last segment of its name.
-
-    Example:
-        >>> is_variance("body.bn1.running_var"), is_variance("running_var.weight")
-        (True, False)
-    """
-    return name.rpartition(".")[2] in _VARIANCES
+_BLOCK: Final = 1 << 16
 
 
 class NoiseScale(FilterParameters):
@@ -105,5 +97,15 @@ class GaussianNoiseFilter(VectorFilter):
             )
         for name, view in vector.items():
             if not is_variance(name):
-                noise = generator.standard_normal(view.shape, dtype=np.float32)
-                np.add(view, noise * np.float32(self.sigma), out=view)
+                add_noise_(view.reshape(-1), sigma=self.sigma, generator=generator)
+
+
+def add_noise_(values: Float32Array, *, sigma: float, generator: np.random.Generator) -> None:
+    """Add independent normal noise to a flat array, block by block: the same noise whatever the blocks."""
+    scratch = np.empty(min(_BLOCK, values.size), np.float32)
+    for start in range(0, values.size, _BLOCK):
+        block = values[start : start + _BLOCK]
+        noise = scratch[: block.size]
+        generator.standard_normal(out=noise, dtype=np.float32)
+        noise *= np.float32(sigma)
+        block += noise

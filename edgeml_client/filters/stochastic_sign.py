@@ -9,9 +9,9 @@ from pydantic import Field
 from typing_extensions import override
 
 from edgeml_client.filters.effects import FilterEffects, Sparsity
-from edgeml_client.filters.noise import is_variance
 from edgeml_client.filters.parameters import FilterParameters
 from edgeml_client.filters.vector_filter import VectorFilter
+from edgeml_client.updates.array_names import is_variance
 from edgeml_client.updates.arrays import Float32Array
 from edgeml_client.updates.vector import DeltaVector
 

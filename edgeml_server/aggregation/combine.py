@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
+from edgeml_client.updates.array_names import is_variance
 from edgeml_client.updates.coding import Chunk, CodedUpdateFile
 from edgeml_client.updates.layout import ITEM_BYTES, Layout
 from edgeml_client.updates.mapped_file import map_file, read_into
@@ -126,8 +128,8 @@ def _kind(number: int, opened: _Opened) -> object:
 def write_next_version(base: Path, mean: RunningMean, destination: Writable) -> None:
     """Write the file of the next version: the base plus the mean, in the dtypes of the base.
 
-    Integer arrays, and floating arrays that no device sent, keep the bytes of the base. The file is read
-    and written in blocks.
+    Integer arrays, and floating arrays that no device sent, keep the bytes of the base. Variances end at zero
+    or above, even where rounded or noisy updates sum up to less. The file is read and written in blocks.
 
     Raises:
         DivergedError: A result is not finite.
@@ -154,7 +156,8 @@ def _followed(piece: memoryview, entry: HeaderEntry, mean: RunningMean, *, start
     item_bytes = ITEM_BYTES[spec.dtype]
     first = (start - entry.start) // item_bytes
     block = mean.block(spec.name, first, first + len(piece) // item_bytes)
-    result, is_finite = add_to_stored(piece, block, dtype=spec.dtype)
+    at_least = 0.0 if is_variance(spec.name) else -math.inf
+    result, is_finite = add_to_stored(piece, block, dtype=spec.dtype, at_least=at_least)
     if not is_finite:
         raise DivergedError(spec.name)
     return result

@@ -15,7 +15,9 @@ __all__ = ["add_to_stored"]
 Float32Array = npt.NDArray[np.float32]
 
 
-def add_to_stored(stored: memoryview, mean: Float32Array, *, dtype: DType) -> tuple[memoryview, bool]:
+def add_to_stored(
+    stored: memoryview, mean: Float32Array, *, dtype: DType, at_least: float = -np.inf
+) -> tuple[memoryview, bool]:
     """Return the bytes of ``stored + mean`` in the stored dtype, and whether all of them are finite.
 
     The sum is made in float32 (in float64 for F64) and rounded once.
@@ -24,6 +26,7 @@ def add_to_stored(stored: memoryview, mean: Float32Array, *, dtype: DType) -> tu
         stored: The bytes of a flat array, little-endian as in a safetensors file.
         mean: As many float32 values.
         dtype: The safetensors name of the stored dtype, a floating one.
+        at_least: What is below this becomes this.
     """
     wide = np.float64 if dtype == "F64" else np.float32
     before = np.frombuffer(stored, NUMPY_DTYPES[dtype])
@@ -31,7 +34,10 @@ def add_to_stored(stored: memoryview, mean: Float32Array, *, dtype: DType) -> tu
         widened: npt.NDArray[Any] = np.asarray(
             widen_bfloat16(before) if dtype == "BF16" else before, dtype=wide
         )
-        result = raw_bytes(widened + mean, dtype=dtype)
+        total = widened + mean
+        if at_least > -np.inf:
+            np.maximum(total, at_least, out=total)
+        result = raw_bytes(total, dtype=dtype)
     return result, _is_finite(result, dtype=dtype)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeml_client.updates.coding.selection import Positions
 from edgeml_client.updates.coding.spec import CHUNK_LENGTH, num_chunks
@@ -30,10 +31,20 @@ def select_random(size: int, *, count: int, seed: int, round_id: str = "") -> li
     for start in range(0, num_chunks(size) * CHUNK_LENGTH, CHUNK_LENGTH):
         stop = min(size, start + CHUNK_LENGTH)
         share = count * stop // size - count * start // size
-        keys = bits.random_raw(stop - start)
-        order = np.argpartition(keys, max(0, share - 1))[:share]
-        selected.append(np.sort(order))
+        drawn = bits.random_raw((stop - start + 1) // 2)  # two keys of 32 bits each
+        selected.append(_smallest(drawn.astype("<u8").view("<u4")[: stop - start], share))
     return selected
+
+
+def _smallest(keys: npt.NDArray[np.uint32], count: int) -> Positions:
+    """Return where the ``count`` smallest keys are, ascending; the first of equals."""
+    if count == 0:
+        return np.empty(0, np.int64)
+    threshold = np.partition(keys, count - 1)[count - 1]
+    is_chosen = keys < threshold
+    tied = np.flatnonzero(keys == threshold)
+    is_chosen[tied[: count - np.count_nonzero(is_chosen)]] = True
+    return np.flatnonzero(is_chosen)
 
 
 def _entropy(seed: int, round_id: str) -> int:

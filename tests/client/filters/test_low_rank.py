@@ -92,6 +92,18 @@ def test_it_may_stand_between_a_clip_and_the_noise_that_refers_to_it() -> None:
         assert np.linalg.norm(as_vector(lower.delta)) <= 1.0
 
 
+@pytest.mark.parametrize("size", [1e-37, 1.0, 1e37])
+def test_numbers_near_the_ends_of_float32_are_fine(size: float) -> None:
+    """Entries of a rank-one matrix; their squares lie far beyond float32."""
+    matrix = np.outer(np.arange(1.0, 9.0), np.arange(1.0, 9.0)) / 64 * size
+
+    np.testing.assert_allclose(_low_rank({"w": matrix}, 1)["w"], matrix, rtol=1e-5)
+
+
+def test_a_matrix_of_zeros_stays_one() -> None:
+    assert not _low_rank({"w": np.zeros((8, 8))}, 1)["w"].any()
+
+
 def test_it_declares_that_it_saves_no_bytes() -> None:
     result = _low_rank({"w": _matrix(40, 60)}, 1)
 

@@ -106,6 +106,19 @@ def test_a_private_array_is_averaged_over_those_who_share_it_and_an_unsent_one_s
     assert [following.array(name).tolist() for name in ("body", "head", "local")] == [[2.0], [7.0], [9.0]]
 
 
+def test_a_variance_never_falls_below_zero_and_anything_else_may(tmp_path: Path) -> None:
+    """0.001 - 0.004 as rounding to 8 bits of a block with 1.0 in it may send it: zero, and not -0.003."""
+    base = np.float32([0.001, 1.0])
+    shop = Workshop(tmp_path, {"bn.running_var": base, "bn.running_mean": base})
+    sent = np.float32([-0.004, -0.5])
+    shop.add({"bn.running_var": sent, "bn.running_mean": sent}, 1)
+
+    following = GlobalModel(shop.next_version())
+
+    assert following.array("bn.running_var").tolist() == [0.0, 0.5]
+    assert following.array("bn.running_mean").tolist() == pytest.approx([-0.003, 0.5])
+
+
 def test_the_same_round_gives_the_same_file_and_another_order_may_not(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     shop = Workshop(tmp_path, {"w": rng.standard_normal((40, 30)).astype(np.float32)})
