@@ -35,7 +35,8 @@ class Download:
         num_bytes: The length of the content.
         etag: The server's name for this content, to pass as ``if_none_match`` next time.
         not_modified: The content is still the one named by ``if_none_match``.
-        digest: The SHA-256 the server announced, as ``sha256:<hex>``; the content has it.
+        digest: The SHA-256 of the content, as ``sha256:<hex>``, taken while it arrived; ``None`` if
+            ``not_modified``.
     """
 
     data: bytes = field(repr=False)
@@ -170,7 +171,7 @@ class Downloading:
                 "try again; if it stays so, something between here and the server changes the content"
             )
         data = self._file.getvalue() if isinstance(self._file, io.BytesIO) else b""
-        return Download(data=data, num_bytes=self._num_bytes, etag=self._etag, digest=self._digest)
+        return Download(data=data, num_bytes=self._num_bytes, etag=self._etag, digest=digest)
 
 
 def _name(response: httpx.Response) -> str:

@@ -74,7 +74,7 @@ class ModelDownloads:
             return GlobalModel(encode_model(state), version=version), legacy.num_bytes
         received = self._download(model_id, version, "safetensors")
         try:
-            model = GlobalModel(received.data, version=version)
+            model = GlobalModel(received.data, version=version, digest=received.digest)
             model.require_digest(base_digest)
         except ValueError as exc:
             raise InvalidResponseError(f"version {version!r} of model {model_id!r}: {exc}") from exc

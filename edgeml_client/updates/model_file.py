@@ -63,6 +63,8 @@ class GlobalModel:
     Args:
         data: A whole safetensors file. It is checked here, and its arrays are only read when asked for.
         version: The name of this version on the control plane.
+        digest: ``sha256:<hex>`` of ``data``, from whoever took it already; by default it is taken when it is
+            asked for.
 
     Raises:
         InvalidModelError: The file is malformed or holds what a model may not hold.
@@ -73,9 +75,10 @@ class GlobalModel:
         (('w',), [0.0, 0.0])
     """
 
-    def __init__(self, data: bytes, *, version: str = "") -> None:
+    def __init__(self, data: bytes, *, version: str = "", digest: str | None = None) -> None:
         self.data = data
         self.version = version
+        self._given_digest = digest
         header = read_header(memoryview(data))
         self.layout = Layout.of(entry.spec for entry in header.entries)
         self._entries: Mapping[str, HeaderEntry] = {entry.spec.name: entry for entry in header.entries}
@@ -91,7 +94,7 @@ class GlobalModel:
     @cached_property
     def digest(self) -> str:
         """``sha256:<hex>`` of the file."""
-        return digest_of(self.data)
+        return self._given_digest or digest_of(self.data)
 
     def require_digest(self, expected: str | None) -> None:
         """Return when the file has the digest ``expected``, or when none is known.

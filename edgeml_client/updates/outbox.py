@@ -18,7 +18,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from filelock import FileLock, Timeout
 
@@ -40,6 +40,10 @@ _MAX_REJECTED: Final = 16
 _WRITE_TIMEOUT_S: Final = 60.0
 
 
+FileStamp: TypeAlias = tuple[int, int, int]
+"""Inode, time of the last change, and size: a file is only ever replaced as a whole, by a new one."""
+
+
 @dataclass(frozen=True, slots=True)
 class PendingUpdate:
     """An update that waits in the outbox.
@@ -49,12 +53,14 @@ class PendingUpdate:
         header: Its envelope.
         num_bytes: The size of the file.
         sha256: The SHA-256 of the file, 32 bytes.
+        stamp: Tells this file from any other that has had its name.
     """
 
     path: Path
     header: UpdateHeader
     num_bytes: int
     sha256: bytes
+    stamp: FileStamp
 
     @property
     def idempotency_key(self) -> str:
@@ -90,30 +96,37 @@ class Outbox:
         """
         header = read_update_header(data)
         path = self.folder / f"{path_segment(header.round_id)}{_SUFFIX}"
-        update = PendingUpdate(path, header, len(data), hashlib.sha256(data).digest())
+        sha256 = hashlib.sha256(data).digest()
         try:
             self._make_folder()
             with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
                 if left_out is None:
                     write_durably(path, data)
                 else:
-                    self._put_both(update, data, left_out)
+                    self._put_both(path, header, sha256, data, left_out)
+                return PendingUpdate(path, header, len(data), sha256, _stamp_of(path))
         except OSError as exc:
             raise ConfigurationError(
                 f"the update cannot be stored in {self.folder}: {exc.strerror or exc}; make room, or pass a "
                 "writable folder as state_dir"
             ) from exc
-        return update
 
-    def _put_both(self, update: PendingUpdate, data: bytes | memoryview, left_out: LeftOut) -> None:
+    def _put_both(
+        self,
+        path: Path,
+        header: UpdateHeader,
+        sha256: bytes,
+        data: bytes | memoryview,
+        left_out: LeftOut,
+    ) -> None:
         mark = ResidualMark(
-            model_id=update.header.model_id,
-            round_id=update.header.round_id,
-            base_digest=update.header.base_digest,
-            update_digest=f"sha256:{update.sha256.hex()}",
+            model_id=header.model_id,
+            round_id=header.round_id,
+            base_digest=header.base_digest,
+            update_digest=f"sha256:{sha256.hex()}",
         )
         self._settle()
-        write_durably(update.path.with_suffix(_PREPARED), data)
+        write_durably(path.with_suffix(_PREPARED), data)
         try:
             self.residuals.stage(left_out, mark, follows=left_out.follows).commit()
         finally:
@@ -191,13 +204,14 @@ class Outbox:
     def _read(self, path: Path) -> PendingUpdate | None:
         try:
             header = read_update_header(path)
+            stamp = _stamp_of(path)
             sha256 = _sha256_of(path)
         except FileNotFoundError:
             return None  # another process has sent it meanwhile
         except InvalidUpdateError as exc:
             self.reject(path, reason=str(exc))
             return None
-        return PendingUpdate(path, header, path.stat().st_size, sha256)
+        return PendingUpdate(path, header, stamp[-1], sha256, stamp)
 
     @contextmanager
     def _lock(self, purpose: str, *, timeout_s: float) -> Generator[None]:
@@ -215,9 +229,14 @@ def _sha256_of(path: Path) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
+def _stamp_of(path: Path) -> FileStamp:
+    facts = path.stat()
+    return facts.st_ino, facts.st_mtime_ns, facts.st_size
+
+
 def _holds(update: PendingUpdate) -> bool:
     try:
-        return _sha256_of(update.path) == update.sha256
+        return _stamp_of(update.path) == update.stamp
     except FileNotFoundError:
         return False
 

@@ -85,9 +85,9 @@ async def receive_into(writer: BlobWriter, request: Request, *, max_bytes: int) 
             await drain_body(request.receive)
             raise _too_large(max_bytes)
         if len(piece) >= _PIECE_BYTES:
-            await run_in_threadpool(writer.write, bytes(piece))
-            piece.clear()
-    await run_in_threadpool(writer.write, bytes(piece))
+            await run_in_threadpool(writer.write, memoryview(piece))
+            piece = bytearray()
+    await run_in_threadpool(writer.write, memoryview(piece))
 
 
 def _too_large(max_bytes: int) -> BodyTooLargeError:
