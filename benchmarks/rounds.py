@@ -31,12 +31,14 @@ class RoundSystem:
         device: The module that each device runs.
         python: The interpreter of the devices.
         filters: What the rounds ask the devices to apply.
+        is_synced: Whether the limit writes to the disk too; the others always do.
     """
 
     server: str | None
     device: str
     python: Path = Path(sys.executable)
     filters: Sequence[dict[str, Any]] = ()
+    is_synced: bool = False
 
 
 def measure_rounds(system: RoundSystem, *, size: str, num_devices: int, num_rounds: int) -> dict[str, Any]:
@@ -48,7 +50,13 @@ def measure_rounds(system: RoundSystem, *, size: str, num_devices: int, num_roun
     Raises:
         MeasurementError: A process failed.
     """
-    task = {"size": size, "num_devices": num_devices, "num_rounds": num_rounds, "filters": [*system.filters]}
+    task = {
+        "size": size,
+        "num_devices": num_devices,
+        "num_rounds": num_rounds,
+        "filters": [*system.filters],
+        "is_synced": system.is_synced,
+    }
     if system.server is None:
         answer = measure(system.device, [json.dumps(task)], python=system.python, timeout_s=_TIMEOUT_S)
         return _summary([answer["marks"]])

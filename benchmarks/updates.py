@@ -130,7 +130,9 @@ def round_systems(plan: Plan) -> Iterator[tuple[str, RoundSystem | str]]:
     """Yield title and system of each whole round, or why it cannot be measured."""
     parts = "benchmarks.round_parts"
     ours = f"{parts}.our_server"
-    yield "limit: raw sockets, no disk", RoundSystem(f"{parts}.raw_server", f"{parts}.raw_device")
+    raw_server, raw_device = f"{parts}.raw_server", f"{parts}.raw_device"
+    yield "limit: raw sockets, no disk", RoundSystem(raw_server, raw_device)
+    yield "raw sockets, and what we sync", RoundSystem(raw_server, raw_device, is_synced=True)
     yield "ours, dense float32", RoundSystem(ours, f"{parts}.our_device")
     yield "ours, clip, top-k 10 %, 4 bit", RoundSystem(ours, f"{parts}.our_device", filters=_CODED)
     if not plan.with_peers:

@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 
-from edgeml_client import DeviceAuthClient, FederatedClient, compute_state_dict_delta
+from edgeml_client import DeviceAuthClient, FederatedClient
+from edgeml_client.updates import delta_vector
 
 _PATIENCE_S = 120.0
 
@@ -41,7 +42,7 @@ def main() -> None:
             device_round = client.join_round(assignment)
             base = device_round.download().state(arrays="numpy")
             updated = {name: value + np.float32(1e-4) for name, value in base.items()}
-            device_round.submit(compute_state_dict_delta(base, updated), sample_count=10)
+            device_round.submit(delta_vector(base, updated), sample_count=10)
             del base, updated
         client.wait_for_round(assignment.round_id, timeout_s=_PATIENCE_S)
         marks.append(time.perf_counter())
