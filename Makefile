@@ -1,6 +1,6 @@
 # Two commands matter: `make quickstart` and `make test`. Both do their own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test ci fmt lint types arch cov bench bench-updates bench-lightning bench-quality clean
+.PHONY: help setup quickstart test ci fmt lint types arch cov bench bench-updates bench-large-round bench-lightning bench-quality clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -54,6 +54,9 @@ bench: bench-updates bench-lightning bench-quality  ## Measure everything, besid
 
 bench-updates: $(STAMP)  ## Measure updates: making them, summing them, whole rounds.
 	@$(BIN)/python -m benchmarks.updates
+
+bench-large-round: $(STAMP)  ## Measure the memory of a whole round of a model of a gigabyte.
+	@$(BIN)/python -m benchmarks.large_round
 
 bench-lightning: $(STAMP)  ## Measure training steps with a proximal term, and Ditto.
 	@$(BIN)/python -m benchmarks.lightning

@@ -1,4 +1,4 @@
-"""The models that are measured: state dicts shaped like a ResNet-18, in four sizes."""
+"""The models that are measured: state dicts shaped like a ResNet-18, in five sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 __all__ = ["SIZES", "num_parameters", "numpy_state", "resnet18_shapes", "states"]
 
-SIZES: Final = {"tiny": (2, 10), "1M": (18, 1000), "11M": (64, 1000), "100M": (190, 1000)}
+SIZES: Final = {
+    "tiny": (2, 10),
+    "1M": (18, 1000),
+    "11M": (64, 1000),
+    "100M": (190, 1000),
+    "250M": (302, 1000),
+}
 """Channels of the first layer and number of classes; 11M is torchvision's ResNet-18 itself, 11.7 million."""
 
 _BLOCKS_PER_STAGE: Final = 2

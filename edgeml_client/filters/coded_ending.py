@@ -19,7 +19,7 @@ from edgeml_client.filters.step import FilterStep
 from edgeml_client.filters.stochastic_sign import StochasticSignFilter
 from edgeml_client.filters.vector_filter import secure_generator
 from edgeml_client.schemas import UpdateHeader
-from edgeml_client.updates.coding import Chunk, Coding, encode_coded
+from edgeml_client.updates.coding import Coding, encode_coded
 from edgeml_client.updates.vector import NumberSource
 
 __all__ = ["CodedEnding", "split_coded_ending"]
@@ -65,7 +65,6 @@ class CodedEnding:
         source: NumberSource,
         *,
         generator: np.random.Generator | None = None,
-        rest: list[Chunk] | None = None,
     ) -> bytes:
         """Return the file of the update.
 
@@ -73,7 +72,6 @@ class CodedEnding:
             header: The envelope.
             source: The update before these filters.
             generator: The source of stochastic rounding; by default one seeded by the operating system.
-            rest: Takes what rounding leaves of the numbers that are sent.
 
         Raises:
             InvalidUpdateError: The source holds NaN or Inf, or a private array.
@@ -87,7 +85,6 @@ class CodedEnding:
             selected=selection.select(source) if selection else None,
             largest_level=grid.largest_level if grid else None,
             generator=(generator or secure_generator()) if is_random else None,
-            rest=rest,
         )
 
 

@@ -12,7 +12,7 @@ from edgeml_client.filters.effects import FilterEffects, Sparsity
 from edgeml_client.filters.parameters import FilterParameters
 from edgeml_client.filters.vector_filter import VectorFilter
 from edgeml_client.updates.arrays import Float32Array
-from edgeml_client.updates.vector import DeltaVector
+from edgeml_client.updates.vector import BLOCK, DeltaVector
 
 __all__ = ["QuantizationFilter", "Rounding", "quantize_"]
 
@@ -80,10 +80,19 @@ def quantize_(
     values: Float32Array, *, largest_level: int, generator: np.random.Generator | None = None
 ) -> None:
     """Round an array to the grid that :class:`QuantizationFilter` describes; at random with a generator."""
-    largest = float(np.max(np.abs(values), initial=0.0))
+    largest = float(max(np.max(values, initial=0.0), -np.min(values, initial=0.0)))
     if largest == 0.0:
         return
     step = largest / largest_level
-    levels = values.astype(np.float64) / step
-    chosen = np.rint(levels) if generator is None else np.floor(levels + generator.random(levels.shape))
-    values[...] = np.clip(chosen, -largest_level, largest_level) * step
+    flat = values.reshape(-1)
+    scratch = np.empty(min(flat.size, BLOCK), np.float64)
+    for start in range(0, flat.size, BLOCK):
+        block = flat[start : start + BLOCK]
+        levels = np.divide(block, step, out=scratch[: block.size], dtype=np.float64)
+        if generator is None:
+            np.rint(levels, out=levels)
+        else:
+            levels += generator.random(levels.size)
+            np.floor(levels, out=levels)
+        np.clip(levels, -largest_level, largest_level, out=levels)
+        np.multiply(levels, step, out=block, casting="same_kind")

@@ -13,7 +13,7 @@ from edgeml_client.filters.coded_ending import split_coded_ending
 from edgeml_client.filters.scaling import ScalingFilter
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.arrays import State
-from edgeml_client.updates.coding import Chunk, LeftOut
+from edgeml_client.updates.coding import LeftOut
 from edgeml_client.updates.coding.coded_source import CodedSource
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.layout import Layout
@@ -83,13 +83,13 @@ def make_update(
     residual = None
     if ending.has_error_feedback:
         residual = residuals.open(filtered.layout, model_id=header.model_id, round_id=header.round_id)
-    source, rest = CodedSource(filtered, factors, residual), None if residual is None else list[Chunk]()
-    data = ending.encode(header, source, generator=generator, rest=rest)
-    if not allow_coded:
-        data = encode_update(header, dict(open_update(data, layout).arrays()))
-    if residual is None or rest is None:
+    source = CodedSource(filtered, factors, residual)
+    data = ending.encode(header, source, generator=generator)
+    if residual is None:
         return MadeUpdate(data)
-    return MadeUpdate(data, LeftOut(source, rest, follows=residual.sequence))
+    update = open_update(data, layout)
+    left_out = LeftOut(source, update, follows=residual.sequence)
+    return MadeUpdate(data if allow_coded else encode_update(header, dict(update.arrays())), left_out)
 
 
 def _filtered(

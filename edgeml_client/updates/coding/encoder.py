@@ -20,7 +20,6 @@ from edgeml_client.updates.coding.spec import (
     CHUNK_LENGTH,
     CODING_KEY,
     UPDATE_KEY,
-    Chunk,
     Coding,
     IndexKind,
     coded_layout,
@@ -41,7 +40,6 @@ def encode_coded(
     selected: Iterable[Selected] | None = None,
     largest_level: int | None = None,
     generator: np.random.Generator | None = None,
-    rest: list[Chunk] | None = None,
 ) -> bytes:
     """Return the file of a coded update; the same input without a generator always gives the same bytes.
 
@@ -53,7 +51,6 @@ def encode_coded(
         selected: What to send instead, for each chunk.
         largest_level: The largest magnitude of the integers; by default all that ``coding`` allows.
         generator: Rounds values at random, in expectation without error.
-        rest: Takes what rounding leaves of the numbers that are sent: :class:`LeftOut` needs it.
 
     Raises:
         InvalidUpdateError: The source holds NaN or Inf, or a private array.
@@ -64,7 +61,7 @@ def encode_coded(
     size = source.layout.size
     if selected is None:
         selected = select_largest(source, count=count_to_keep(size, fraction))
-    streams = _Streams(coding, largest_level, generator, rest)
+    streams = _Streams(coding, largest_level, generator)
     runs = Runs(source.layout, block=coding.block)
     for number, chunk in enumerate(selected):
         start = number * CHUNK_LENGTH
@@ -79,7 +76,6 @@ class _Streams:
     coding: Coding
     largest_level: int | None
     generator: np.random.Generator | None
-    rest: list[Chunk] | None
     chunks: list[tuple[int, int, int, int]] = field(default_factory=list)
     index: list[bytes] = field(default_factory=list)
     values: list[bytes | memoryview] = field(default_factory=list)
@@ -97,20 +93,14 @@ class _Streams:
             values = np.zeros(span, np.float32)
             values[positions] = selected.values
         lengths = runs.lengths(None if is_dense else positions, start=start, span=span)
-        stream, decoded = self._code(values, lengths)
-        if self.rest is not None:
-            kept = decoded[positions] if decoded.size > positions.size else decoded
-            at = None if positions.size == span else positions
-            self.rest.append(Chunk(start, stop, at, selected.values - kept))
+        stream = self._code(values, lengths)
         self.chunks.append((values.size, kind, len(index), len(stream)))
         self.index.append(index)
         self.values.append(stream)
 
-    def _code(
-        self, values: Float32Array, runs: npt.NDArray[np.int64]
-    ) -> tuple[bytes | memoryview, Float32Array]:
+    def _code(self, values: Float32Array, runs: npt.NDArray[np.int64]) -> bytes | memoryview:
         if self.coding.values == "float32":
-            return raw_bytes(values, dtype="F32"), values
+            return raw_bytes(values, dtype="F32")
         quantized = quantize(
             values,
             runs=runs,
@@ -121,7 +111,7 @@ class _Streams:
         self.scales.append(quantized.scales)
         raw = pack(quantized.levels, self.coding)
         frame = compress(raw)
-        return (frame if len(frame) < len(raw) else raw), quantized.decoded
+        return frame if len(frame) < len(raw) else raw
 
     def file(self, header: UpdateHeader, *, size: int) -> bytes:
         """Return the file."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -12,6 +13,14 @@ from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.vector import DeltaVector, NumberSource, blocks_of
 
 __all__ = ["LeftOut"]
+
+
+class ChunkedUpdate(Protocol):
+    """An update that is read in chunks as long as those of the coded form."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the chunks that hold values, in order."""
+        ...
 
 
 class LeftOut:
@@ -24,14 +33,14 @@ class LeftOut:
 
     Args:
         source: What was coded; it must still give the same numbers.
-        rest: What is left of the numbers that were sent, chunk by chunk; all others are left out whole.
+        update: The file, which is decoded again: holding what rounding left would take a fifth of a model.
         follows: The number of the residual that is part of ``source``; see :meth:`ResidualStore.open`.
     """
 
-    def __init__(self, source: NumberSource, rest: Sequence[Chunk], *, follows: int) -> None:
+    def __init__(self, source: NumberSource, update: ChunkedUpdate, *, follows: int) -> None:
         self.follows = follows
         self._source = source
-        self._rest = rest
+        self._update = update
 
     @property
     def layout(self) -> Layout:
@@ -40,13 +49,13 @@ class LeftOut:
 
     def blocks(self) -> Iterator[Float32Array]:
         """Yield all numbers in order, in memory that the next block overwrites."""
-        rest = iter(self._rest)
-        chunk = next(rest, None)
+        chunks = self._update.chunks()
+        chunk = next(chunks, None)
         for start, block in blocks_of(self._source):
             if chunk is not None and chunk.stop <= start:
-                chunk = next(rest, None)
+                chunk = next(chunks, None)
             if chunk is not None and chunk.start <= start:
-                _put_(block, chunk, low=start - chunk.start)
+                _subtract_(block, chunk, low=start - chunk.start)
             yield block
 
     def vector(self) -> DeltaVector:
@@ -59,11 +68,11 @@ class LeftOut:
         return vector
 
 
-def _put_(block: Float32Array, chunk: Chunk, *, low: int) -> None:
-    """Overwrite a block, which begins at position ``low`` of the chunk and lies within it."""
+def _subtract_(block: Float32Array, chunk: Chunk, *, low: int) -> None:
+    """Subtract from a block, which begins at position ``low`` of the chunk and lies within it, its values."""
     high = low + block.size
     if chunk.positions is None:
-        block[...] = chunk.values[low:high]
+        block -= chunk.values[low:high]
         return
     first, last = np.searchsorted(chunk.positions, np.array([low, high], chunk.positions.dtype))
-    block[chunk.positions[first:last] - low] = chunk.values[first:last]
+    block[chunk.positions[first:last] - low] -= chunk.values[first:last]

@@ -16,7 +16,6 @@ from edgeml_client.errors import InvalidUpdateError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, Layout, max_update_bytes, open_update, read_update_header
 from edgeml_client.updates.coding import (
-    Chunk,
     CodedUpdateFile,
     Coding,
     LeftOut,
@@ -81,12 +80,11 @@ def test_round_trips(
     vector = vector_of(arrays)
     before, layout = vector.values, vector.layout
 
-    rest: list[Chunk] = []
-    file = encode_coded(HEADER, vector, coding=coding, fraction=fraction, rest=rest)
+    file = encode_coded(HEADER, vector, coding=coding, fraction=fraction)
     update = coded(file, layout)
     sent = dense(update)
 
-    left_out = LeftOut(vector, rest, follows=0).vector().values
+    left_out = LeftOut(vector, coded(file, vector.layout), follows=0).vector().values
     np.testing.assert_array_equal(sent + left_out, before)
     np.testing.assert_array_equal(left_out, before - sent)
     assert file == encode_coded(HEADER, vector, coding=coding, fraction=fraction)
@@ -115,12 +113,11 @@ def test_arrays_may_reach_over_chunks(coding: Coding, fraction: float, tmp_path:
     vector = vector_of(arrays)
     path = tmp_path / "update"
 
-    rest: list[Chunk] = []
-    file = encode_coded(HEADER, vector, coding=coding, fraction=fraction, rest=rest)
+    file = encode_coded(HEADER, vector, coding=coding, fraction=fraction)
     path.write_bytes(file)
 
     sent = dense(coded(path, vector.layout))
-    left_out = LeftOut(vector, rest, follows=0).vector().values
+    left_out = LeftOut(vector, coded(file, vector.layout), follows=0).vector().values
     np.testing.assert_array_equal(sent + left_out, vector.values)
     total = np.zeros_like(sent)
     add_into_(total, coded(path, vector.layout), factor=1.0)
@@ -130,18 +127,15 @@ def test_arrays_may_reach_over_chunks(coding: Coding, fraction: float, tmp_path:
 def test_positions_may_be_given_instead_of_the_largest() -> None:
     vector = vector_of({"w": np.array([1.0, 2.0, 0.0, 4.0], np.float32)})
 
-    rest: list[Chunk] = []
-
     file = encode_coded(
         HEADER,
         vector,
         coding=Coding(values="float32"),
         selected=read_selected(vector, [np.array([0, 2], np.int64)]),
-        rest=rest,
     )
 
     assert dense(coded(file, vector.layout)).tolist() == [1, 0, 0, 0]
-    assert LeftOut(vector, rest, follows=0).vector().values.tolist() == [0, 2, 0, 4]
+    assert LeftOut(vector, coded(file, vector.layout), follows=0).vector().values.tolist() == [0, 2, 0, 4]
     with pytest.raises(InvalidUpdateError, match="NaN or Inf"):
         next(read_selected(vector_of({"w": np.array([1.0, np.nan])}), [np.array([0], np.int64)]))
 
