@@ -16,12 +16,14 @@ from edgeml_client import (
     apply_filters,
     compute_state_dict_delta,
 )
-from edgeml_client.filters import AuditEntry
+from edgeml_client.filters import AuditEntry, FilterEffects, Sensitivity, Sparsity
 from edgeml_client.rounds import DittoResult
 from edgeml_client.schemas import RoundAssignment, RoundStatus, UpdateReceipt
 
 
 class Halve(DeltaFilter):
+    effects = FilterEffects(sensitivity=Sensitivity.KEEPS, sparsity=Sparsity.KEEPS, bits_per_number=None)
+
     def process(self, delta: dict[str, Any], config: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {name: array * 0.5 for name, array in delta.items()}
 

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeml_client import apply_filters
 from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters import ExcludeFilter, OnlyFilter, resolve_filters
 from edgeml_client.updates.layout import ArraySpec, Layout
+from tests.client.filters.arrays_strategy import deltas
 
 NAMES = ("bn1.weight", "bn10.weight", "body.0.bias", "body.0.weight", "body.1.weight", "scale")
 
@@ -54,6 +57,19 @@ def test_a_name_that_matches_nothing_is_refused_with_those_that_there_are() -> N
         apply_filters(_delta(), [{"type": "exclude", "names": ["body", "bn2"]}])
     with pytest.raises(FilterConfigError, match="'Body'"):
         apply_filters(_delta(), [{"type": "only", "names": ["Body"]}])
+
+
+@given(delta=deltas(), position=st.integers(0, 2))
+def test_together_they_are_the_whole_update(delta: Any, position: int) -> None:
+    name = sorted(delta)[position % len(delta)]
+
+    kept = apply_filters(delta, [{"type": "only", "names": [name]}])
+    others = apply_filters(delta, [{"type": "exclude", "names": [name]}])
+
+    for array_name, array in delta.items():
+        assert np.array_equal(kept[array_name] + others[array_name], array)
+        assert array_name == name or not np.any(kept[array_name])
+    assert not np.any(others[name])
 
 
 def test_counters_are_no_part_of_an_update_and_cannot_be_named() -> None:

@@ -1,10 +1,15 @@
 """gaussian_noise adds noise of the asked size to parameters, and to nothing else."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeml_client import apply_filters
+from tests.client.filters.arrays_strategy import deltas
 
 
 def test_the_noise_has_the_asked_deviation_and_no_mean() -> None:
@@ -29,6 +34,30 @@ def test_the_same_generator_gives_the_same_noise_for_torch_and_numpy() -> None:
 
     assert from_torch["a"].tolist() == from_numpy["a"].tolist()
     assert from_torch["b"].tolist() == from_numpy["b"].tolist()
+
+
+@given(delta=deltas(), sigma=st.floats(0, 10), seed=st.integers(0, 1000))
+def test_the_noise_does_not_depend_on_the_update(delta: Any, sigma: float, seed: int) -> None:
+    """X + noise, rounded to float32: the noise is that of an update of zeros."""
+    filters = [{"type": "gaussian_noise", "sigma": sigma}]
+    zeros = {name: np.zeros_like(array) for name, array in delta.items()}
+
+    noised = apply_filters(delta, filters, generator=np.random.default_rng(seed))
+    noise = apply_filters(zeros, filters, generator=np.random.default_rng(seed))
+
+    for name, array in delta.items():
+        assert np.array_equal(noised[name], array + noise[name])
+
+
+def test_noise_does_not_depend_on_how_it_is_divided_into_blocks() -> None:
+    delta = {"w": np.zeros(200_001, np.float32)}
+
+    noise = apply_filters(
+        delta, [{"type": "gaussian_noise", "sigma": 1.0}], generator=np.random.default_rng(4)
+    )["w"]
+
+    whole = np.random.default_rng(4).standard_normal(200_001, dtype=np.float32)
+    assert np.array_equal(noise, whole)
 
 
 def test_without_a_generator_noise_never_repeats() -> None:

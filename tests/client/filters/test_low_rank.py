@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeml_client import apply_filters
+from edgeml_client.filters import LowRankFilter
 from edgeml_client.filters.low_rank import nearest_of_rank
 from tests.client.filters.arrays_strategy import as_vector, deltas
 
@@ -101,6 +102,7 @@ def test_numbers_near_the_ends_of_float32_are_fine(size: float) -> None:
 
 
 def test_a_matrix_of_zeros_stays_one() -> None:
+    assert not LowRankFilter(rank=1).process({"w": np.zeros((8, 8))})["w"].any()
     assert not _low_rank({"w": np.zeros((8, 8))}, 1)["w"].any()
 
 
