@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.cases.steps_plain import STEPS_PER_RUN
+from benchmarks.fit_overhead import measure_overhead
 from benchmarks.measuring import machine_facts, spread
 from benchmarks.peers import PEERS, Absent, ensure
 from benchmarks.processes import MeasurementError, measure
@@ -36,6 +37,7 @@ class Plan:
     Attributes:
         networks: Each with its batch size.
         term_network: Whose term is measured alone.
+        round_network: What travels in a round whose time outside training is measured.
         repetitions: Timed turns of each case, after one that is thrown away.
         num_batches: Batches in a fit of a Trainer.
         num_fits: Fits of each case with a Trainer.
@@ -45,6 +47,7 @@ class Plan:
 
     networks: tuple[tuple[str, int], ...]
     term_network: str
+    round_network: str
     repetitions: int
     num_batches: int
     num_fits: int
@@ -52,7 +55,7 @@ class Plan:
     in_one_process: bool = False
 
 
-SHORT: Final = Plan((("tiny", 4),), "tiny", 1, 6, 1, with_peers=False, in_one_process=True)
+SHORT: Final = Plan((("tiny", 4),), "tiny", "tiny", 1, 6, 1, with_peers=False, in_one_process=True)
 
 _SYSTEMS: Final = {
     "steps": ((None, "ours"), ("nvflare", "nvflare"), ("fl4health", "fl4health")),
@@ -120,6 +123,28 @@ def trainers(network: str, batch_size: int, plan: Plan) -> dict[str, Results]:
     }
 
 
+def rounds(plan: Plan) -> dict[str, Results]:
+    """Return the seconds of a fit outside its batches, with a federated round and without."""
+    print(f"measuring what is outside training: {plan.round_network}", file=sys.stderr, flush=True)
+    task = {"network": plan.round_network, "repetitions": plan.num_fits}
+    try:
+        in_here = plan.in_one_process
+        seconds = (
+            measure_overhead(**task) if in_here else measure("benchmarks.fit_overhead", [json.dumps(task)])
+        )
+    except MeasurementError as exc:
+        return {"Trainer": {"absent": f"failed: {exc}"}}
+    return {name: {"seconds": spread(values)} for name, values in seconds.items()}
+
+
+def _round_rows(cases: dict[str, Results]) -> Iterator[list[str]]:
+    for name, case in cases.items():
+        if "absent" in case:
+            yield [f"{name}: {case['absent']}", "", ""]
+            continue
+        yield [name, milliseconds(case["seconds"]["median"]), milliseconds(case["seconds"]["min"])]
+
+
 def _rows(cases: dict[str, Results]) -> Iterator[list[str]]:
     for name, case in cases.items():
         if "absent" in case:
@@ -145,6 +170,11 @@ def show(results: Results) -> None:
         [heading.format("bound") for heading in headings],
         _rows(results["term"]),
     )
+    print_table(
+        "A round outside training: download, load, delta, filters, upload, and what any fit takes",
+        ["", "per round", "the least"],
+        _round_rows(results["round"]),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     full = Plan(
         (("mlp", 8), ("mlp", 32), ("resnet18", 32)),
         "mlp",
+        "resnet18",
         given.repetitions,
         15,
         5,
@@ -172,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             **trainers(network, batch_size, plan),
         }
     results["term"] = measure_cases("terms", {"network": plan.term_network}, plan)
+    results["round"] = rounds(plan)
     show(results)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -29,16 +29,16 @@ from edgeml_client import DeviceAuthClient, FederatedClient
 from edgeml_lightning import Ditto, DittoModule, FedAvg, FederatedCallback, FedProx
 from edgeml_server import EmbeddedServer
 
-__all__ = ["measure_trainers"]
+__all__ = ["ORG", "Plain", "enrolled", "measure_trainers", "quiet_trainer"]
 
 _LEARNING_RATE: Final = 1e-3
 _UNTIMED_BATCHES: Final = 3
-_ORG: Final = "bench"
+ORG: Final = "bench"
 
 Batch = tuple[Tensor, Tensor]
 
 
-class _Plain(L.LightningModule):
+class Plain(L.LightningModule):
     """A classifier as everybody writes it."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -88,31 +88,36 @@ class _Stopwatch(L.Callback):
 
 def _fit(module: L.LightningModule, data: DataLoader[Any], callbacks: list[L.Callback]) -> float:
     stopwatch = _Stopwatch()
-    trainer = L.Trainer(
+    quiet_trainer([*callbacks, stopwatch]).fit(module, data)
+    return stopwatch.seconds_per_batch()
+
+
+def quiet_trainer(callbacks: list[L.Callback]) -> L.Trainer:
+    """Return a Trainer of one epoch that writes and prints nothing."""
+    return L.Trainer(
         max_epochs=1,
         accelerator="cpu",
-        callbacks=[*callbacks, stopwatch],
+        callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, data)
-    return stopwatch.seconds_per_batch()
 
 
-def _enrolled(server: EmbeddedServer, folder: str, stack: contextlib.ExitStack) -> FederatedClient:
+def enrolled(server: EmbeddedServer, folder: str, stack: contextlib.ExitStack) -> FederatedClient:
+    """Return a registered client, which the stack closes."""
     auth = DeviceAuthClient(
         base_url=server.url,
-        org_id=_ORG,
+        org_id=ORG,
         device_identifier="device",
         token_storage="memory",  # noqa: S106 - the kind of store
     )
-    auth.bootstrap_sync(bootstrap_bearer_token=server.create_bootstrap_token(org_id=_ORG))
+    auth.bootstrap_sync(bootstrap_bearer_token=server.create_bootstrap_token(org_id=ORG))
     client = stack.enter_context(
         FederatedClient(
             auth_token_provider=auth.get_access_token_sync,
-            org_id=_ORG,
+            org_id=ORG,
             api_base=server.api_base,
             device_identifier="device",
             state_dir=Path(folder),
@@ -129,23 +134,23 @@ def measure_trainers(
     inputs, labels = batch_for(network, batch_size * num_batches)
     data: DataLoader[Any] = DataLoader(TensorDataset(inputs, labels), batch_size=batch_size)
 
-    def plain() -> _Plain:
-        return _Plain(NETWORKS[network]())
+    def plain() -> Plain:
+        return Plain(NETWORKS[network]())
 
     def two_models() -> _TwoModels:
         return _TwoModels(NETWORKS[network](), lambda_ditto=MU)
 
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(EmbeddedServer())
-        client = _enrolled(server, stack.enter_context(tempfile.TemporaryDirectory()), stack)
-        server.register_model(org_id=_ORG, name="one", state=plain().state_dict())
+        client = enrolled(server, stack.enter_context(tempfile.TemporaryDirectory()), stack)
+        server.register_model(org_id=ORG, name="one", state=plain().state_dict())
         shared_half = {
             name: value for name, value in two_models().state_dict().items() if name.startswith("model.")
         }
-        server.register_model(org_id=_ORG, name="two", state=shared_half)
+        server.register_model(org_id=ORG, name="two", state=shared_half)
 
         def federated(strategy: object, *, model: str, module: Callable[[], L.LightningModule]) -> float:
-            server.create_round(org_id=_ORG, model=model, num_rounds=1, min_updates=1)
+            server.create_round(org_id=ORG, model=model, num_rounds=1, min_updates=1)
             callback = FederatedCallback(client, model=model, strategy=strategy)
             return _fit(module(), data, [callback])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.cases.plain import Call
 from benchmarks.networks import NETWORKS, batch_for
 
-__all__ = ["MU", "STEPS_PER_RUN", "Training", "run_of", "training"]
+__all__ = ["MU", "STEPS_PER_RUN", "Training", "compiles", "run_of", "training"]
 
 MU: Final = 0.1
 """The strength of every proximal term here."""
@@ -84,3 +85,8 @@ def run_of(step: Callable[[], object]) -> Call:
         return 0
 
     return run
+
+
+def compiles(network: str) -> bool:
+    """Return whether to measure a compiled kernel: not on the tiny network, whose run is to take seconds."""
+    return network != "tiny" and shutil.which("g++") is not None

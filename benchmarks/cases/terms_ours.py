@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.cases.plain import Cases
-from benchmarks.cases.steps_plain import MU, run_of, training
+from benchmarks.cases.steps_plain import MU, compiles, run_of, training
 from edgeml_lightning.functional import add_proximal_gradient_, proximal_penalty
 
 __all__ = ["cases"]
@@ -29,11 +29,17 @@ def cases(network: str) -> Cases:
     def hook() -> None:
         add_proximal_gradient_(parameters, subject.anchors, mu=MU)
 
+    def compiled() -> None:
+        add_proximal_gradient_(parameters, subject.anchors, mu=MU, compiled=True)
+
     def by_autograd() -> None:
         proximal_penalty(parameters, subject.anchors, mu=MU).backward()
 
+    calls = {"ours": run_of(hook), "by autograd": run_of(by_autograd)}
+    if compiles(network):
+        calls["ours, compiled"] = run_of(compiled)
     return Cases(
-        {"ours": run_of(hook), "by autograd": run_of(by_autograd)},
+        calls,
         limit=run_of(bound),
         num_parameters=size,
         is_cold=False,

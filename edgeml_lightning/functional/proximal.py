@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from edgeml_lightning.functional.scaled_difference import add_scaled_difference_
+from edgeml_lightning.functional.scaled_difference import add_scaled_difference_, compiled_scaled_difference_
 
 __all__ = ["add_proximal_gradient_", "proximal_penalty"]
 
@@ -54,7 +54,12 @@ def proximal_penalty(parameters: Iterable[Tensor], anchors: Iterable[Tensor], *,
 
 @torch.no_grad()
 def add_proximal_gradient_(
-    parameters: Iterable[Tensor], anchors: Iterable[Tensor], *, mu: float, factor: float = 1.0
+    parameters: Iterable[Tensor],
+    anchors: Iterable[Tensor],
+    *,
+    mu: float,
+    factor: float = 1.0,
+    compiled: bool = False,
 ) -> None:
     r"""Add the gradient of the proximal term to ``param.grad``, in place.
 
@@ -73,6 +78,7 @@ def add_proximal_gradient_(
         mu: The strength :math:`\mu`, finite and at least 0.
         factor: How the loss behind ``grad`` was scaled: k/N when only k of N micro-batches were
             accumulated, and the gradient scaler's scale when the optimizer will do the unscaling itself.
+        compiled: Use a kernel that ``torch.compile`` makes in the first call.
 
     Raises:
         ValueError: ``mu`` is negative or not finite, the two iterables differ in length or in shapes, or
@@ -104,7 +110,8 @@ def add_proximal_gradient_(
         grads.append(grad)
         params.append(param)
         targets.append(anchor)
-    add_scaled_difference_(grads, params, targets, factor=mu * factor)
+    add_ = compiled_scaled_difference_ if compiled else add_scaled_difference_
+    add_(grads, params, targets, factor=mu * factor)
 
 
 def _check_strength(mu: float) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
 
-__all__ = ["add_scaled_difference_"]
+__all__ = ["add_scaled_difference_", "compiled_scaled_difference_"]
 
 _BLOCK: Final = 256 * 1024
 """Elements per thread: a megabyte of float32. Half and twice as many are as good; a quarter costs calls."""
@@ -45,6 +46,37 @@ def add_scaled_difference_(
         # The fused forms that torch's own optimizers use; they have no public name.
         differences = torch._foreach_sub(small[1], small[2])  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
         torch._foreach_add_(small[0], differences, alpha=factor)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
+
+@torch.no_grad()
+def compiled_scaled_difference_(
+    targets: Sequence[Tensor], values: Sequence[Tensor], others: Sequence[Tensor], *, factor: float
+) -> None:
+    """Do what :func:`add_scaled_difference_` does, by one kernel that ``torch.compile`` makes.
+
+    It reads every number once and keeps no difference in memory. The first call in a process compiles, which
+    takes many seconds and needs a C++ compiler (for tensors on a GPU: Triton).
+
+    Args:
+        targets: What is added to.
+        values: One for each target, of its shape, dtype and device.
+        others: The same.
+        factor: What the differences are multiplied with.
+    """
+    # As a tensor, since a number would be compiled in, and every other one would be compiled again.
+    _compiled()(list(targets), list(values), list(others), torch.tensor(factor, dtype=torch.float64))
+
+
+@functools.cache
+def _compiled() -> Callable[[list[Tensor], list[Tensor], list[Tensor], Tensor], None]:
+    return torch.compile(_add_plainly_, dynamic=False)  # pyright: ignore[reportUnknownMemberType] - torch's own stub
+
+
+def _add_plainly_(
+    targets: list[Tensor], values: list[Tensor], others: list[Tensor], factor: Tensor
+) -> None:  # pragma: no cover - it runs compiled
+    for target, value, other in zip(targets, values, others, strict=True):
+        target.add_((value - other) * factor)
 
 
 def _is_blockable(triple: tuple[Tensor, Tensor, Tensor], block: int) -> bool:

@@ -75,7 +75,10 @@ def _for_ditto(module: DittoModule, given: FederatedStrategy | None) -> Federate
             "strategy: give it in one place"
         )
     return _DittoInside(
-        strengths.pop() if strengths else None, buffers=given.buffers, trainable_only=given.trainable_only
+        strengths.pop() if strengths else None,
+        compiled=given.compiled,
+        buffers=given.buffers,
+        trainable_only=given.trainable_only,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
@@ -25,6 +25,8 @@ class Ditto(FederatedStrategy):
 
     Args:
         lambda_ditto: The paper's :math:`\lambda`, at least 0; ``None`` takes the round's.
+        compiled: Add the term by a kernel that ``torch.compile`` makes in the first step. That takes many
+            seconds and a C++ compiler, so it pays in long trainings alone.
 
     Raises:
         ConfigurationError: ``lambda_ditto`` is negative or not finite.
@@ -38,6 +40,7 @@ class Ditto(FederatedStrategy):
     round_fields: ClassVar[tuple[str, ...]] = ("lambda_ditto",)
 
     lambda_ditto: float | None = None
+    compiled: bool = field(default=False, kw_only=True)
 
     @override
     def __post_init__(self) -> None:
@@ -53,4 +56,6 @@ class Ditto(FederatedStrategy):
     def add_to_personal_gradient_(
         self, parameters: Iterable[Tensor], anchors: Iterable[Tensor], *, factor: float
     ) -> None:
-        add_proximal_gradient_(parameters, anchors, mu=self.lambda_ditto or 0.0, factor=factor)
+        add_proximal_gradient_(
+            parameters, anchors, mu=self.lambda_ditto or 0.0, factor=factor, compiled=self.compiled
+        )

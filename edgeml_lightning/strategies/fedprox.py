@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
@@ -24,6 +24,8 @@ class FedProx(FederatedStrategy):
 
     Args:
         proximal_mu: The paper's :math:`\mu`, at least 0; ``None`` takes the round's.
+        compiled: Add the term by a kernel that ``torch.compile`` makes in the first step. That takes many
+            seconds and a C++ compiler, so it pays in long trainings alone.
 
     Raises:
         ConfigurationError: ``proximal_mu`` is negative or not finite.
@@ -37,6 +39,7 @@ class FedProx(FederatedStrategy):
     round_fields: ClassVar[tuple[str, ...]] = ("proximal_mu",)
 
     proximal_mu: float | None = None
+    compiled: bool = field(default=False, kw_only=True)
 
     @override
     def __post_init__(self) -> None:
@@ -52,4 +55,6 @@ class FedProx(FederatedStrategy):
     def add_to_gradient_(
         self, parameters: Iterable[Tensor], anchors: Iterable[Tensor], *, factor: float
     ) -> None:
-        add_proximal_gradient_(parameters, anchors, mu=self.proximal_mu or 0.0, factor=factor)
+        add_proximal_gradient_(
+            parameters, anchors, mu=self.proximal_mu or 0.0, factor=factor, compiled=self.compiled
+        )

@@ -70,6 +70,7 @@ def test_the_benchmark_of_training_steps_fills_its_tables(
     assert "absent" not in out.read_text(encoding="utf-8")
     assert set(figures["steps"]["tiny, batch 4"]) >= {"ours, FedProx", "ours, Ditto", "Trainer, DittoModule"}
     assert "ours" in figures["term"]
+    assert set(figures["round"]) == {"Trainer, plain", "FedAvg, whole update", "FedAvg, top 10 %, 4 bit"}
     assert set(figures["machine"]) == {
         "cores", "threads", "load_average_1_min", "python", "machine", "system", "versions"
     }  # fmt: skip

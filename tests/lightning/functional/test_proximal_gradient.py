@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -121,6 +122,25 @@ def test_large_parameters_are_taken_in_blocks_that_change_nothing(dtype: torch.d
     expected, eps = shapes[layout](gradient.add(weights - anchor, alpha=0.1)), torch.finfo(dtype).eps
     torch.testing.assert_close(parameter.grad, expected, rtol=eps, atol=eps)
     torch.testing.assert_close(small.grad, torch.full((3,), 0.1, dtype=dtype))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_a_compiled_kernel_adds_the_same() -> None:
+    """It adds 0.5 k/N (w - w_t), of two parameters and for two values of k/N, from one compilation."""
+    generator = torch.Generator().manual_seed(0)
+    parameters = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((40, 30), (7,))]
+    anchors = [torch.randn(param.shape, generator=generator) for param in parameters]
+
+    for factor in (1.0, 1 / 3):
+        for compiled in (False, True):
+            gradients = [torch.ones_like(param) for param in parameters]
+            for param, gradient in zip(parameters, gradients, strict=True):
+                param.grad = gradient
+            add_proximal_gradient_(parameters, anchors, mu=0.5, factor=factor, compiled=compiled)
+            for param, gradient, anchor in zip(parameters, gradients, anchors, strict=True):
+                expected = 1 + 0.5 * factor * (param.detach() - anchor)
+                torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-6)
 
 
 def test_parameters_without_a_gradient_are_left_alone() -> None:

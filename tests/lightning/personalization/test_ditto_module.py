@@ -196,6 +196,9 @@ def test_module_and_callback_must_agree() -> None:
         chosen = strategy_for(module, given)
         assert isinstance(chosen, Ditto)
         assert chosen.lambda_ditto == 0.1
+    compiled = strategy_for(Net(0.1), Ditto(compiled=True))
+    assert isinstance(compiled, Ditto)
+    assert compiled.compiled
 
 
 def test_module_and_callback_must_agree_on_a_head_too() -> None:
