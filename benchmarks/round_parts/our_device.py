@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from edgeml_client import DeviceAuthClient, FederatedClient
-from edgeml_client.updates import delta_vector
+from edgeml_client.updates import StreamedDelta
 
 _PATIENCE_S = 120.0
 
@@ -42,7 +42,7 @@ def main() -> None:
             device_round = client.join_round(assignment)
             base = device_round.download().state(arrays="numpy")
             updated = {name: value + np.float32(1e-4) for name, value in base.items()}
-            device_round.submit(delta_vector(base, updated), sample_count=10)
+            device_round.submit(StreamedDelta.between(base, updated), sample_count=10)
             del base, updated
         client.wait_for_round(assignment.round_id, timeout_s=_PATIENCE_S)
         marks.append(time.perf_counter())
