@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import lightning, quality, updates
+from benchmarks import large_round, lightning, quality, updates
 from benchmarks.measuring import interleave, least_ratio, median_ratio, peak_growth_bytes
 from benchmarks.peers import PEERS, Absent, find
 from benchmarks.shapes import num_parameters
@@ -75,6 +75,20 @@ def test_the_benchmark_of_training_steps_fills_its_tables(
         "cores", "threads", "load_average_1_min", "python", "machine", "system", "versions"
     }  # fmt: skip
     assert "The proximal term alone" in capsys.readouterr().out
+
+
+@pytest.mark.timeout(300)  # three servers start one after the other
+def test_the_benchmark_of_a_large_round_fills_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "large_round.json"
+
+    assert large_round.main(["--size", "tiny", "--out", str(out)]) == 0
+
+    rounds = json.loads(out.read_text(encoding="utf-8"))["rounds"]
+    assert set(rounds) == {"clip, error feedback, top-k 10 %, 4 bit", "dense float32"}
+    assert all(figures["seconds"] > 0 for figures in rounds.values())
+    assert "A whole round on one device" in capsys.readouterr().out
 
 
 def test_each_case_is_held_against_the_reference_of_its_own_turn() -> None:

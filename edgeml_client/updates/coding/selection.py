@@ -159,7 +159,11 @@ def _threshold(found: Iterable[Selected], count: int) -> tuple[np.int32, int]:
     first = magnitudes.size - count
     magnitudes.partition(first)
     threshold: np.int32 = magnitudes[first]
-    return threshold, count - int(np.count_nonzero(magnitudes[first:] > threshold))
+    num_above = sum(
+        int(np.count_nonzero(magnitudes[start : start + BLOCK] > threshold))
+        for start in range(first, magnitudes.size, BLOCK)
+    )
+    return threshold, count - num_above
 
 
 def _reaching(found: deque[Selected], threshold: np.int32, *, num_tied: int) -> Iterator[Selected]:
