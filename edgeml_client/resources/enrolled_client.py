@@ -38,6 +38,5 @@ def connect(*, state_dir: Path | str | None = None) -> FederatedClient:
         base_url=config.api_base,
         org_id=config.org_id,
         device_identifier=config.device_identifier,
-        token_storage=config.token_storage,
     )
     return FederatedClient(auth_token_provider=auth.get_access_token_sync, state_dir=state_dir)
