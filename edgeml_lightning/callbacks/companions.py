@@ -25,8 +25,8 @@ class Companions:
         module: The model, with the global one loaded.
         received: The global ones.
         own: The device's own, by the same names; replaced by :meth:`advance_`.
-        step_sizes: For each parameter the sum of the learning rates of its steps so far, in a round that goes
-            on from a checkpoint.
+        step_sizes: For each parameter the sum of the learning rates of its steps so far, each times the scale
+            of its loss, in a round that goes on from a checkpoint.
 
     Attributes:
         before: The device's own, as they were when the round began.
@@ -55,13 +55,18 @@ class Companions:
         self.step_sizes = dict(step_sizes)
 
     def add_to_gradient_(self, optimizer: Optimizer, *, factor: float) -> None:
-        """Correct the gradients of one optimizer's parameters, and count its step."""
+        """Correct the gradients of one optimizer's parameters, and count its step.
+
+        Args:
+            optimizer: Is about to step.
+            factor: How the loss behind the gradients was scaled, and with it the step.
+        """
         add_correction_(*self._corrections.pairs(optimizer), factor=factor)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 name = self._names.get(parameter)
                 if name is not None and parameter.grad is not None:
-                    self.step_sizes[name] = self.step_sizes.get(name, 0.0) + float(group["lr"])
+                    self.step_sizes[name] = self.step_sizes.get(name, 0.0) + factor * float(group["lr"])
 
     def advance_(self, module: L.LightningModule, *, reference: Mapping[str, Tensor]) -> None:
         """Replace the device's own arrays by those after the round.

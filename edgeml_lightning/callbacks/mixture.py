@@ -14,7 +14,7 @@ __all__ = ["Mixture"]
 class Mixture:
     r"""Keeps a device's own :math:`v` beside a module that holds :math:`\alpha v + (1 - \alpha) w`.
 
-    Before each batch and after each step the module is mixed anew, from the shared model as it is then:
+    After each step of the two the module is mixed anew, from the shared model as it is then:
     Deng et al., 2020, https://arxiv.org/abs/2003.13461, Algorithm 1. Parameters that require no gradient, and
     buffers, are the personal module's alone.
 

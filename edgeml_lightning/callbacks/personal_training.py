@@ -137,8 +137,6 @@ class PersonalTraining:
         """Remember where the random streams stand before the shared model sees the batch."""
         self._randomness = capture_randomness()
         self.shared_zeroes = self.shared_steps = False
-        if self._mixture is not None:
-            self._mixture.mix_()
 
     def train_on(self, batch: object, batch_idx: int) -> None:
         """Do with the personal model what was just done with the shared one.

@@ -226,6 +226,23 @@ def test_a_round_goes_on_from_its_checkpoint_with_its_variates(
         assert torch.equal(ours[name], value), name
 
 
+def test_a_short_window_counts_as_the_part_of_a_step_that_it_is(federation: Federation) -> None:
+    """Four batches in windows of three: Lightning scales the loss of the last by 1/3, and its step with it.
+
+    The first round starts with c = c_i = 0, so that c_i+ = (x - y) / (0.1 + 0.1 / 3).
+    """
+    callback = begin(federation, seeded())
+    module = seeded()
+
+    trainer(callback, accumulate_grad_batches=3).fit(module, loader(digits_of(0)))
+
+    arrays = callback.state_dict()["personal"]["arrays"]
+    start = arrays_of(seeded())
+    for name, parameter in module.named_parameters():
+        expected = (start[name] - parameter.detach()) / (LR + LR / 3)
+        torch.testing.assert_close(arrays[f"scaffold/{name}"], expected, rtol=0, atol=1e-6)
+
+
 def test_a_device_of_another_strategy_leaves_the_variates_alone(federation: Federation) -> None:
     begin(federation, seeded(Net))
     callback = FederatedCallback(federation.clients[0], model="digits", strategy=FedAvg(), wait_s=30)
