@@ -59,16 +59,15 @@ class Mixture:
         }
 
     @torch.no_grad()
-    def before_step_(self, *, factor: float) -> None:
+    def before_step_(self) -> None:
         """Turn gradients at the mixture into those of the own parameters, for the optimizer to step on.
 
-        Args:
-            factor: How the loss behind the gradients was scaled.
+        Where the loss was scaled, the step of alpha is scaled with it, as those of the two models are.
         """
         grads = [mixed.grad for mixed in self._mixed]
         alpha = float(self._alpha)
-        if self._rate and factor:
-            self._alpha.sub_(self._rate / factor * alpha_gradient(self._differences, grads)).clamp_(0, 1)
+        if self._rate:
+            self._alpha.sub_(self._rate * alpha_gradient(self._differences, grads)).clamp_(0, 1)
         for mixed, mine, grad in zip(self._mixed, self._own, grads, strict=True):
             if grad is not None:
                 grad.mul_(alpha)

@@ -200,7 +200,7 @@ class PersonalTraining:
         factor = self._window.factor(self._trainer.accumulate_grad_batches)
         self._strategy.add_to_personal_gradient_(*self._anchoring.pairs(optimizer), factor=factor)
         if self._mixture is not None:
-            self._mixture.before_step_(factor=factor)
+            self._mixture.before_step_()
 
     # Schedules.
 
