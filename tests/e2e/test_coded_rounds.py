@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,43 @@ def test_error_feedback_sends_everything_in_the_end(
     for name, kept in rest.views().items():
         trained = sum(delta(seed)[name].astype(np.float64) for seed in range(3))
         np.testing.assert_allclose(arrays[name] + kept, trained, atol=1e-3)
+
+
+def test_two_devices_send_the_same_random_numbers_and_others_in_each_round(
+    server: EmbeddedServer, enrol: Enrol
+) -> None:
+    """What changes is the mean of both, (60 + 20) / 2 = 40, where both sent: at a tenth of all positions.
+
+    With 2 bits a block of equal values has them on its grid, {-m, 0, m}; the excluded head never changes.
+    """
+    clients = [enrol("mri-1"), enrol("mri-2")]
+    filters = [
+        {"type": "exclude", "names": ["head"]},
+        {"type": "sparsification", "random_k": 0.1, "seed": 5},
+        {"type": "quantization", "bits": 2, "rounding": "stochastic"},
+    ]
+    server.create_round(org_id=ORG, model="model", num_rounds=2, min_updates=2, config={"filters": filters})
+    versions = [STATE["body"]]
+    for _ in range(2):
+        assignments = [client.get_round_assignment(model="model", wait_s=30) for client in clients]
+        for client, assignment, value in zip(clients, assignments, (60.0, 20.0), strict=True):
+            assert assignment is not None
+            taking_part = client.join_round(assignment)
+            taking_part.download()
+            change = {name: np.full_like(STATE[name], value) for name in ("body", "head")}
+            taking_part.submit(change, sample_count=1)
+            assert taking_part.num_bytes_sent < 0.12 * SIZE + 1_000
+        assert assignments[0] is not None
+        clients[0].wait_for_round(assignments[0].round_id, timeout_s=30)
+        arrays = clients[0].pull_global_model("model").numpy_arrays()
+        assert not arrays["head"].any()
+        versions.append(arrays["body"])
+
+    first, second = (after - before for before, after in pairwise(versions))
+    for changed in (first, second):
+        np.testing.assert_allclose(changed[changed != 0], 40.0)
+        assert abs(np.count_nonzero(changed) - 0.1 * SIZE) < 11
+    assert np.count_nonzero(first * second) < 0.03 * SIZE  # a tenth of a tenth, by chance
 
 
 def test_devices_with_and_without_private_arrays_are_averaged(server: EmbeddedServer, enrol: Enrol) -> None:
