@@ -69,6 +69,11 @@ def check_trainer(trainer: L.Trainer) -> None:
             "a round leaves behind, its record and the personal model, would end with them: use "
             "strategy='ddp' in a script, or devices=1 in a notebook"
         )
+    if vars(strategy).get("_model_averaging_period") is not None:
+        raise UnsupportedTrainingError(
+            "model averaging lets the processes' models differ between two averages, and a round sends one "
+            "model: use DDPStrategy() without ddp_comm_state and model_averaging_period"
+        )
     if isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
         return
     if not isinstance(strategy, ModelParallelStrategy):
@@ -151,6 +156,11 @@ def check_companions(strategy: FederatedStrategy, trainer: L.Trainer, filter_typ
             f"precision {trainer.precision!r} uses a gradient scaler, which may leave out a step unseen, and "
             f"{name} counts steps: use precision='bf16-mixed' or '32-true'"
         )
+    if any(map(is_sharded, trainer.lightning_module.parameters())):
+        raise UnsupportedTrainingError(
+            f"this module's parameters are sharded over processes, and what {name} keeps for each is "
+            "not: use strategy='ddp', or another federated strategy"
+        )
     for optimizer in trainer.optimizers:
         if not _is_plain_sgd(optimizer):
             raise UnsupportedTrainingError(
@@ -189,9 +199,10 @@ def check_second_model(trainer: L.Trainer, module: L.LightningModule, *, strateg
         else f"use a strategy without a second model instead of {name}"
     )
     if any(map(is_sharded, module.parameters())):
+        both = " and shard both of its models in configure_model" if isinstance(strategy, Ditto) else ""
         raise UnsupportedTrainingError(
             "this module's parameters are sharded over processes, so that no second copy can be made of it: "
-            f"{way_out} and shard both of its models in configure_model"
+            f"{way_out}{both}"
         )
     if not module.automatic_optimization:
         raise UnsupportedTrainingError(

@@ -8,12 +8,13 @@ from typing import Any
 import lightning as L
 import pytest
 import pytorch_lightning
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
 from edgeml_client.errors import ConfigurationError, FilterConfigError
 from edgeml_lightning import Ditto, FedAvg, FederatedCallback, FederatedStrategy, FedProx
-from edgeml_lightning.callbacks.requirements import require_lightning
+from edgeml_lightning.callbacks.requirements import check_trainer, require_lightning
 from edgeml_lightning.callbacks.sample_count import Shard, shard_of, total_samples
 from edgeml_lightning.errors import UnsupportedTrainingError
 from tests.lightning.federation import DigitsNet, Federation, digits_of, loader, seeded, trainer
@@ -48,6 +49,21 @@ def test_sparse_gradients_are_refused_where_a_term_is_added(
     callback.strategy = FedAvg()
     trainer(callback).fit(seeded(Sparse), loader(digits_of(0)))
     assert callback.last_round is not None
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        (DDPStrategy(model_averaging_period=4), "without ddp_comm_state"),
+        (FSDPStrategy(), r"FSDPStrategy keeps parameters .*strategy='ddp'"),
+    ],
+)
+def test_engines_that_a_round_cannot_be_exact_with_are_refused(strategy: Strategy, words: str) -> None:
+    running = trainer(strategy=strategy) if isinstance(strategy, DDPStrategy) else trainer()
+    running._accelerator_connector.strategy = strategy  # FSDP itself refuses a CPU
+
+    with pytest.raises(UnsupportedTrainingError, match=words):
+        check_trainer(running)
 
 
 def test_the_older_lightning_package_is_named() -> None:
