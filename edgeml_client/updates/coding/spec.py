@@ -184,4 +184,4 @@ class Chunk:
         if target.size < self.span:
             left, right = np.searchsorted(positions, [low, high])
             positions, values = positions[left:right] - low, values[left:right]
-        target[positions] += values * factor
+        np.add.at(target, positions, values * factor)
