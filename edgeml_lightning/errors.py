@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgeml_client.errors import ConfigurationError, EdgeMLClientError
 
 __all__ = [
     "FederationError",
     "NoRoundAssignedError",
     "PersonalStateError",
+    "PersonalStoreFullError",
     "ProcessLostError",
     "UnsupportedTrainingError",
 ]
@@ -55,6 +58,24 @@ class ProcessLostError(FederationError):
             f"is uploaded; its own error is in its log. torch.distributed says: {reason}"
         )
         self.reason = reason
+
+
+class PersonalStoreFullError(FederationError):
+    """The personal state of a model takes more room than the store may use; what is there was left alone.
+
+    Attributes:
+        needed_bytes: What the device would keep of this model, with what may not be removed for it.
+        max_bytes: What it may use.
+    """
+
+    def __init__(self, *, folder: Path, needed_bytes: int, max_bytes: int) -> None:
+        super().__init__(
+            f"the personal state of this model needs {needed_bytes} bytes in {folder}, of which "
+            f"max_bytes={max_bytes} allows {max_bytes}; what is there was left alone. Give the PersonalStore "
+            "more room, keep a smaller head, or move away what lies in the folders named 'refused'"
+        )
+        self.needed_bytes = needed_bytes
+        self.max_bytes = max_bytes
 
 
 class UnsupportedTrainingError(ConfigurationError):

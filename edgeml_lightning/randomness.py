@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RandomState", "borrowed_randomness", "capture_randomness"]
+__all__ = ["RandomState", "borrowed_randomness", "capture_randomness", "restore_randomness_"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -23,6 +23,46 @@ class RandomState:
     torch_cuda: Tensor | None
     numpy: Any
     python: Any
+
+    def taken_apart(self) -> tuple[dict[str, Tensor], dict[str, float | None]]:
+        """Return tensors and numbers, such as files and checkpoints hold; see :meth:`put_together`."""
+        _, numpy_words, position, has_gauss, gauss = self.numpy
+        version, words, next_gauss = self.python
+        tensors = {
+            "torch_cpu": self.torch_cpu,
+            "numpy": torch.from_numpy(np.asarray(numpy_words, np.int64)),
+            "python": torch.tensor(words, dtype=torch.int64),
+        }
+        if self.torch_cuda is not None:
+            tensors["torch_cuda"] = self.torch_cuda
+        numbers = {
+            "numpy_position": float(position),
+            "numpy_has_gauss": float(has_gauss),
+            "numpy_gauss": float(gauss),
+            "python_version": float(version),
+            "python_gauss": next_gauss,
+        }
+        return tensors, numbers
+
+    @classmethod
+    def put_together(cls, tensors: Mapping[str, Tensor], numbers: Mapping[str, float | None]) -> RandomState:
+        """Return the state that :meth:`taken_apart` took apart.
+
+        Raises:
+            KeyError: A part is missing.
+            ValueError: A part has an impossible size.
+        """
+        num_words = {"numpy": 624, "python": 625}
+        if any(tensors[name].numel() != number for name, number in num_words.items()):
+            raise ValueError("a stream has the wrong number of words")
+        numpy_words = tensors["numpy"].numpy().astype(np.uint32)
+        counts = [int(numbers[name] or 0) for name in ("numpy_position", "numpy_has_gauss", "python_version")]
+        return cls(
+            torch_cpu=tensors["torch_cpu"],
+            torch_cuda=tensors.get("torch_cuda"),
+            numpy=("MT19937", numpy_words, counts[0], counts[1], numbers["numpy_gauss"]),
+            python=(counts[2], tuple(tensors["python"].tolist()), numbers["python_gauss"]),
+        )
 
 
 def capture_randomness() -> RandomState:
@@ -49,16 +89,17 @@ def borrowed_randomness(start: RandomState) -> Generator[None]:
         True
     """
     before = capture_randomness()
-    _set(start)
+    restore_randomness_(start)
     try:
         yield
     finally:
-        _set(before)
+        restore_randomness_(before)
 
 
-def _set(state: RandomState) -> None:
+def restore_randomness_(state: RandomState) -> None:
+    """Put the streams to where they stood when ``state`` was captured."""
     torch.set_rng_state(state.torch_cpu)
-    if state.torch_cuda is not None:
+    if state.torch_cuda is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state.torch_cuda)
     np.random.set_state(state.numpy)  # noqa: NPY002 - as above
     random.setstate(state.python)

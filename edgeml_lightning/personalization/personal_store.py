@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from torch import Tensor
 
-from edgeml_client.durable import write_durably
+from edgeml_client.durable import PART_SUFFIX, write_durably
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.updates.paths import path_segment
-from edgeml_lightning.errors import PersonalStateError
+from edgeml_lightning.errors import PersonalStateError, PersonalStoreFullError
+from edgeml_lightning.personalization.entry_file import PersonalKey, read_description
 from edgeml_lightning.personalization.personal_file import (
-    PersonalKey,
+    PersonalDescription,
     decode_personal_state,
     encode_personal_state,
 )
 from edgeml_lightning.personalization.personal_state import PersonalState
+from edgeml_lightning.personalization.room import files_under, to_remove
+from edgeml_lightning.personalization.round_marks import RoundMarks, decode_marks, encode_marks
 
 __all__ = ["PersonalStore"]
 
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
 _SUFFIX: Final = ".safetensors"
+_REFUSED: Final = "refused"
 
 
 class PersonalStore:
@@ -31,31 +40,48 @@ class PersonalStore:
     the one before it. Entries that cannot be read, or that belong to someone else, are moved to the folder
     ``refused`` beside them and an error says so; they are never loaded and never deleted.
 
+    Beside the states lie the marks of the latest round: where the random streams stood when it began and when
+    it ended, so that a round that was cut off can be run again exactly.
+
     Args:
         root: The folder; created when first written to.
         num_kept: How many states of a model to keep, at least 2: the last, and the one before it, from which
             an interrupted round starts again.
+        max_bytes: How much one device's entries may take together; ``None`` for any amount. To make room,
+            entries of its *other* models (or strategies) are removed, the oldest first, and a warning names
+            each. The model that is trained is never removed: if there still is no room, an error says so.
 
     Raises:
-        ConfigurationError: ``num_kept`` is less than 2.
+        ConfigurationError: ``num_kept`` is less than 2, or ``max_bytes`` less than 1.
     """
 
-    def __init__(self, root: str | Path, *, num_kept: int = 2) -> None:
+    def __init__(self, root: str | Path, *, num_kept: int = 2, max_bytes: int | None = None) -> None:
         if num_kept < 2:  # noqa: PLR2004 - the last one and the one before it
             raise ConfigurationError(f"num_kept must be at least 2, not {num_kept}")
+        if max_bytes is not None and max_bytes < 1:
+            raise ConfigurationError(f"max_bytes must be at least 1, not {max_bytes}")
         self.root = Path(root)
         self.num_kept = num_kept
+        self.max_bytes = max_bytes
+
+    # States.
 
     def save(self, key: PersonalKey, state: PersonalState) -> Path:
         """Write ``state`` as the newest entry of ``key`` and return its file.
 
         If the newest entry is of the same round, it is replaced, so that the state before the round stays.
+
+        Raises:
+            PersonalStoreFullError: It does not fit into ``max_bytes``; nothing was written or removed.
+            PersonalStateError: An array is of a kind that cannot be kept.
         """
-        folder = self._folder(key)
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / f"{self._revision_for(key, state.round_id):08d}{_SUFFIX}"
-        write_durably(target, encode_personal_state(key, state))
-        for old in self._entries(folder)[: -self.num_kept]:
+        folder, data = self._folder(key), encode_personal_state(key, state)
+        entries = self._entries(folder)
+        target = folder / f"{_revision_for(entries, state.round_id):08d}{_SUFFIX}"
+        outdated = [path for path in entries if path != target][: 1 - self.num_kept]
+        self._make_room(key, num_bytes=len(data), replaced=(target, *outdated))
+        self._write(target, data)
+        for old in outdated:
             old.unlink(missing_ok=True)
         return target
 
@@ -74,38 +100,116 @@ class PersonalStore:
             PersonalStateError: The newest entry is damaged, foreign, or of another architecture. It was
                 set aside; the next call finds the one before it.
         """
+
+        def decode(data: bytes) -> PersonalState:
+            state = decode_personal_state(data, key=key)
+            state.require_arrays(expected)
+            return state
+
         for path in reversed(self._entries(self._folder(key))):
-            try:
-                state = decode_personal_state(path.read_bytes(), key=key)
-                state.require_arrays(expected)
-            except PersonalStateError as exc:
-                raise _set_aside(path, reason=str(exc)) from exc
+            state = _read(path, decode)
             if state.round_id != before_round:
                 return state
         return None
 
-    def _revision_for(self, key: PersonalKey, round_id: str) -> int:
-        entries = self._entries(self._folder(key))
-        if not entries:
-            return 1
-        newest = entries[-1]
-        try:
-            is_same_round = decode_personal_state(newest.read_bytes(), key=key).round_id == round_id
-        except PersonalStateError:
-            is_same_round = False
-        return int(newest.stem) + (0 if is_same_round else 1)
+    def check_room(self, key: PersonalKey, *, num_bytes: int) -> None:
+        """Check that one more state of ``num_bytes`` fits, so that nobody trains for an error.
+
+        Raises:
+            PersonalStoreFullError: It does not.
+        """
+        outdated = self._entries(self._folder(key))[: 1 - self.num_kept]
+        self._room_for(key, num_bytes=num_bytes, replaced=tuple(outdated))
+
+    # Marks.
+
+    def save_marks(self, key: PersonalKey, marks: RoundMarks, *, rank: int = 0) -> None:
+        """Write where the latest round began, and where it ended, in place of those of the one before.
+
+        Args:
+            key: Whose round of which model.
+            marks: The two.
+            rank: The process, where several train together: each has streams of its own.
+        """
+        self._write(self._marks_path(key, rank), encode_marks(key, marks))
+
+    def find_marks(self, key: PersonalKey, *, rank: int = 0) -> RoundMarks | None:
+        """Return the marks of the latest round, or ``None`` if there are none.
+
+        Raises:
+            PersonalStateError: They are damaged or foreign. They were set aside; the next call finds none.
+        """
+        path = self._marks_path(key, rank)
+        return _read(path, lambda data: decode_marks(data, key=key)) if path.exists() else None
+
+    # Files.
+
+    def _make_room(self, key: PersonalKey, *, num_bytes: int, replaced: tuple[Path, ...]) -> None:
+        for path in self._room_for(key, num_bytes=num_bytes, replaced=replaced):
+            _log.warning(
+                "removed %s, which is of another model: the entries of this device may take %s bytes",
+                path,
+                self.max_bytes,
+            )
+            path.unlink(missing_ok=True)
+
+    def _room_for(self, key: PersonalKey, *, num_bytes: int, replaced: tuple[Path, ...]) -> list[Path]:
+        if self.max_bytes is None:
+            return []
+        folder = self._folder(key)
+        device = folder.parent.parent
+        there = [file for file in files_under(device) if file.path not in replaced]
+        removable = {
+            file.path
+            for file in there
+            if not file.path.is_relative_to(folder)
+            and file.path.suffix == _SUFFIX
+            and file.path.parent.name != _REFUSED
+        }
+        gone, needed = to_remove(there, new_bytes=num_bytes, max_bytes=self.max_bytes, removable=removable)
+        if needed > self.max_bytes:
+            raise PersonalStoreFullError(folder=device, needed_bytes=needed, max_bytes=self.max_bytes)
+        return [file.path for file in gone]
+
+    @staticmethod
+    def _write(target: Path, data: bytes) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in target.parent.glob(f"*{PART_SUFFIX}"):
+            leftover.unlink(missing_ok=True)
+        write_durably(target, data)
 
     def _folder(self, key: PersonalKey) -> Path:
         names = (key.org_id, key.device, key.model_id, key.strategy)
         return self.root.joinpath(*map(path_segment, names))
+
+    def _marks_path(self, key: PersonalKey, rank: int) -> Path:
+        return self._folder(key) / f"rank-{rank}" / f"round{_SUFFIX}"
 
     @staticmethod
     def _entries(folder: Path) -> list[Path]:
         return sorted(path for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdigit())
 
 
+def _revision_for(entries: list[Path], round_id: str) -> int:
+    if not entries:
+        return 1
+    newest = entries[-1]
+    try:
+        is_same_round = read_description(newest, PersonalDescription).round_id == round_id
+    except PersonalStateError:
+        is_same_round = False
+    return int(newest.stem) + (0 if is_same_round else 1)
+
+
+def _read(path: Path, decode: Callable[[bytes], _T]) -> _T:
+    try:
+        return decode(path.read_bytes())
+    except PersonalStateError as exc:
+        raise _set_aside(path, reason=str(exc)) from exc
+
+
 def _set_aside(path: Path, *, reason: str) -> PersonalStateError:
-    aside = path.parent / "refused"
+    aside = path.parent / _REFUSED
     aside.mkdir(exist_ok=True)
     target, number = aside / path.name, 1
     while target.exists():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from edgeml_lightning.personalization.personal_file import PersonalKey
+from edgeml_lightning.personalization.entry_file import PersonalKey
 from edgeml_lightning.personalization.personal_state import PersonalState
 from edgeml_lightning.personalization.personal_store import PersonalStore
 

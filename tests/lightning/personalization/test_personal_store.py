@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from edgeml_client.errors import ConfigurationError
-from edgeml_lightning.errors import PersonalStateError
-from edgeml_lightning.personalization import OptimizerState, PersonalKey, PersonalState, PersonalStore
+from edgeml_lightning.errors import PersonalStateError, PersonalStoreFullError
+from edgeml_lightning.personalization import (
+    Mark,
+    OptimizerState,
+    PersonalKey,
+    PersonalState,
+    PersonalStore,
+    RoundMarks,
+)
+from edgeml_lightning.randomness import capture_randomness, restore_randomness_
 
 KEY = PersonalKey(org_id="clinic-a", device="mri-3", model_id="digits", strategy="ditto")
 EXPECTED = {"head.weight": torch.zeros(2, 2), "head.count": torch.zeros((), dtype=torch.int64)}
@@ -148,6 +158,174 @@ def test_keeping_goes_on_after_a_damaged_entry(tmp_path: Path) -> None:
     store.save(KEY, state("r-2"))
 
     assert found(store).round_id == "r-2"
+
+
+def test_telling_the_round_of_an_entry_reads_its_header_alone(tmp_path: Path) -> None:
+    """The newest entry's arrays are damaged; its round is known all the same, so a save replaces it."""
+    store = PersonalStore(tmp_path)
+    path = store.save(KEY, state("r-1"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 0x01
+    path.write_bytes(data)
+
+    assert store.save(KEY, state("r-1")) == path
+
+
+def test_what_no_model_file_holds_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    unusual = replace(state(), arrays={"head.weight": torch.zeros(2, dtype=torch.complex64)})
+
+    with pytest.raises(PersonalStateError, match="complex64"):
+        PersonalStore(tmp_path).save(KEY, unusual)
+
+    assert not list(tmp_path.rglob("*.*"))
+
+
+# The limit on disk.
+
+
+def key_of(model_id: str) -> PersonalKey:
+    return KEY.model_copy(update={"model_id": model_id})
+
+
+def test_the_oldest_entries_of_other_models_make_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three entries fit; the fourth removes the oldest of another model, and a warning names it."""
+    first = PersonalStore(tmp_path).save(key_of("a"), state())
+    second = PersonalStore(tmp_path).save(key_of("b"), state())
+    os.utime(first, ns=(1, 1))
+    os.utime(second, ns=(2, 2))
+    store = PersonalStore(tmp_path, max_bytes=3 * first.stat().st_size + 100)
+
+    mine = store.save(KEY, state("r-1"))
+    newest = store.save(KEY, state("r-2"))
+
+    assert [path.exists() for path in (first, second, mine, newest)] == [False, True, True, True]
+    assert str(first) in caplog.text
+
+
+def test_the_current_model_is_never_removed_for_itself(tmp_path: Path) -> None:
+    """One entry fits and two do not: an error with the figures, and the one that is there stays."""
+    num_bytes = PersonalStore(tmp_path).save(KEY, state("r-1")).stat().st_size
+    store = PersonalStore(tmp_path, max_bytes=num_bytes + num_bytes // 2)
+
+    with pytest.raises(PersonalStoreFullError, match=rf"needs {2 * num_bytes} bytes.*left alone") as caught:
+        store.save(KEY, state("r-2"))
+
+    assert (caught.value.needed_bytes, caught.value.max_bytes) == (2 * num_bytes, store.max_bytes)
+    assert found(store).round_id == "r-1"
+
+
+def test_missing_room_can_be_told_before_training(tmp_path: Path) -> None:
+    store = PersonalStore(tmp_path, max_bytes=1000)
+
+    store.check_room(KEY, num_bytes=1000)
+    with pytest.raises(PersonalStoreFullError):
+        store.check_room(KEY, num_bytes=1001)
+
+
+def test_other_devices_and_refused_entries_are_never_removed(tmp_path: Path) -> None:
+    """Another device's entries do not count; what was set aside counts and stays."""
+    unlimited = PersonalStore(tmp_path)
+    theirs = unlimited.save(KEY.model_copy(update={"device": "mri-4"}), state())
+    unlimited.save(key_of("a"), state()).write_bytes(b"damaged")
+    with pytest.raises(PersonalStateError):
+        unlimited.find(key_of("a"), expected=EXPECTED)
+    (refused,) = tmp_path.rglob("refused/*")
+
+    with pytest.raises(PersonalStoreFullError):
+        PersonalStore(tmp_path, max_bytes=theirs.stat().st_size).save(KEY, state())
+
+    assert theirs.exists()
+    assert refused.exists()
+
+
+def test_a_limit_is_at_least_one_byte(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="max_bytes must be at least 1"):
+        PersonalStore(tmp_path, max_bytes=0)
+
+
+# The marks of a round.
+
+
+def draw() -> tuple[float, float, float, float]:
+    """Take a number from each stream, and a second Gaussian, of which Python and NumPy keep one in store."""
+    return (
+        torch.rand(()).item(),
+        np.random.normal(),  # noqa: NPY002 - the global stream is meant
+        random.gauss(0, 1),
+        random.random(),  # noqa: TID251 - as above
+    )
+
+
+def test_all_streams_come_back_to_where_they_stood(tmp_path: Path) -> None:
+    """One Gaussian of each pair was taken before: the other one is part of the state."""
+    draw()
+    store = PersonalStore(tmp_path)
+    store.save_marks(KEY, RoundMarks("r-1", 7, Mark(capture_randomness(), {"place": [1, 2]})))
+    expected = [draw(), draw()]
+
+    back = PersonalStore(tmp_path).find_marks(KEY)
+
+    assert back is not None
+    restore_randomness_(back.began.randomness)
+    assert [draw(), draw()] == expected
+    assert (back.round_id, back.seed, back.ended) == ("r-1", 7, None)
+    assert back.began.carried == {"place": [1, 2]}
+
+
+def test_every_process_has_marks_of_its_own(tmp_path: Path) -> None:
+    store, here = PersonalStore(tmp_path), Mark(capture_randomness())
+    store.save_marks(KEY, RoundMarks("r-1", 7, here), rank=1)
+
+    assert store.find_marks(KEY) is None
+    assert store.find_marks(KEY, rank=1) is not None
+
+
+def test_damaged_marks_are_set_aside(tmp_path: Path) -> None:
+    store = PersonalStore(tmp_path)
+    store.save_marks(KEY, RoundMarks("r-1", 7, Mark(capture_randomness())))
+    (path,) = tmp_path.rglob("round.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 0x01
+    path.write_bytes(data)
+
+    with pytest.raises(PersonalStateError, match="digest"):
+        store.find_marks(KEY)
+
+    assert store.find_marks(KEY) is None
+    assert (path.parent / "refused" / path.name).read_bytes() == data
+
+
+def test_marks_of_another_device_are_set_aside(tmp_path: Path) -> None:
+    store = PersonalStore(tmp_path)
+    store.save_marks(KEY, RoundMarks("r-1", 7, Mark(capture_randomness())))
+    (path,) = tmp_path.rglob("round.safetensors")
+    data = path.read_bytes()
+    other = KEY.model_copy(update={"device": "mri-4"})
+    store.save_marks(other, RoundMarks("r-1", 7, Mark(capture_randomness())))
+    next(found for found in tmp_path.rglob("round.safetensors") if found != path).write_bytes(data)
+
+    with pytest.raises(PersonalStateError, match="belongs to"):
+        store.find_marks(other)
+
+
+@pytest.mark.parametrize(
+    ("round_id", "seed", "is_first", "expected"),
+    [
+        ("r-1", 7, True, "began"),  # it was cut off: the same round from its beginning
+        ("r-1", 8, False, "began"),  # also within one process, and with another seed
+        ("r-2", 7, True, "ended"),  # a new process with the same seed goes on for the old one
+        ("r-2", 8, True, None),  # another seed is another experiment
+        ("r-2", 7, False, None),  # this process is where it should be
+    ],
+)
+def test_where_a_round_starts_from(*, round_id: str, seed: int, is_first: bool, expected: str | None) -> None:
+    marks = RoundMarks("r-1", 7, Mark(capture_randomness()), Mark(capture_randomness()))
+
+    start = marks.to_start_from(round_id=round_id, seed=seed, is_first=is_first)
+
+    assert start is (None if expected is None else getattr(marks, expected))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a file cannot stand where a folder is wanted there either way")
