@@ -193,6 +193,8 @@ class FederatedClient:
     ) -> RoundAssignment | None:
         """Return the round this device was chosen for and has not answered, or ``None``.
 
+        Updates that wait are sent before, so that no round is trained again whose update is there already.
+
         Args:
             model: Only rounds of this model, by name or id.
             wait_s: How many seconds to wait for one; 0 asks once.
@@ -201,7 +203,7 @@ class FederatedClient:
             ConfigurationError: ``wait_s`` is negative or not a number.
         """
         check_wait(wait_s)
-        device_id = self.register()
+        device_id = self._device.register_and_send()
         model_id = None if model is None else self._models.resolve_id(model)
         return self._rounds.find_assignment(device_id, model_id=model_id, wait_s=wait_s)
 

@@ -66,6 +66,14 @@ class RegisteredDevice:
                 self._send_what_waits(self.known_id)
             return self.known_id
 
+    def register_and_send(self) -> str:
+        """Return the id of this device, and send what waits, at every call."""
+        device_id = self.known_id
+        if device_id is None:
+            return self.register()
+        self._send_what_waits(device_id)
+        return device_id
+
     def folder(self) -> Path:
         """Return the folder of this device, named after its id; it is not made here."""
         return self._folder_of(self.register())

@@ -37,6 +37,7 @@ from edgeml_lightning.callbacks.requirements import (
     require_lightning,
 )
 from edgeml_lightning.callbacks.round_record import RoundRecord
+from edgeml_lightning.callbacks.round_streams import Luggage, RoundStreams
 from edgeml_lightning.callbacks.running_round import RunningRound, receive
 from edgeml_lightning.callbacks.sample_count import shard_of, total_samples
 from edgeml_lightning.callbacks.second_model_hooks import SecondModelHooks
@@ -81,6 +82,7 @@ class FederatedCallback(SecondModelHooks):
         clock: Measures durations.
 
     Attributes:
+        luggage: What a trainer of many rounds takes along over restarts.
         connection: What makes and holds the client.
         last_round: The round of the last fit; ``None`` if it was none.
         last_receipt: The control plane's word that it holds the update of the last fit, if there was one.
@@ -130,6 +132,8 @@ class FederatedCallback(SecondModelHooks):
         self._round: RunningRound | None = None
         self._window = AccumulationWindow()
         self._resumed: Mapping[str, Any] = {}
+        self._streams = RoundStreams()
+        self.luggage: Luggage | None = None
 
     # The round.
 
@@ -144,6 +148,7 @@ class FederatedCallback(SecondModelHooks):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.last_round, self.last_receipt = None, None
         self._round, self._personal = None, PersonalSide(self.meet(trainer))
+        self._streams = RoundStreams(self.luggage)
         if not trainer.strategy.restore_checkpoint_after_setup:
             self._begin(trainer, pl_module)
 
@@ -176,6 +181,7 @@ class FederatedCallback(SecondModelHooks):
             running.first_epoch = trainer.current_epoch
         check_epochs(running.strategy, trainer, first_epoch=running.first_epoch)
         self._personal.start_training(trainer, pl_module, running)
+        self._streams.start_training(trainer)
 
     def meet(self, trainer: L.Trainer) -> Ranks:
         """Return the processes that train together, connected."""
@@ -203,6 +209,10 @@ class FederatedCallback(SecondModelHooks):
         self._personal.begin(trainer, module, running, recalled=recalled)
         step_sizes: Mapping[str, float] = self._resumed.get("step_sizes", {}) if is_resumed else {}
         running.begin_companions(module, step_sizes=step_sizes)
+        files = (self._store(), self.connection.key(running)) if self._ranks.is_first else None
+        self._streams.begin(trainer, self._ranks, files=files, round_id=running.assignment.round_id)
+        if is_resumed:
+            self._streams.go_on(trainer, self._resumed.get("streams"))
 
     def _join(self, module: L.LightningModule) -> JoinedRound | None:
         client = self.connection.client()
@@ -224,14 +234,34 @@ class FederatedCallback(SecondModelHooks):
         return JoinedRound(assignment, resolved.strategy, device_round)
 
     def _recall(self, running: RunningRound, expected: Mapping[str, Tensor]) -> PersonalState | None:
-        saved = self._resumed.get("personal")
+        saved, store, key = self._resumed.get("personal"), self._store(), self.connection.key(running)
+        store.check_room(key, num_bytes=sum(array.nbytes for array in expected.values()))
         return recall(
-            self._store(),
-            self.connection.key(running),
+            store,
+            key,
             expected=expected,
             round_id=running.assignment.round_id,
             from_checkpoint=PersonalState.from_checkpoint(saved) if saved else None,
         )
+
+    # The data.
+
+    @override
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._streams.start_epoch(trainer)
+        super().on_train_epoch_start(trainer, pl_module)
+
+    @override
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._streams.count_batch()
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+
+    @override
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        self._streams.end_epoch()
 
     # The gradient.
 
@@ -276,11 +306,13 @@ class FederatedCallback(SecondModelHooks):
             before_and_after = None
         else:
             before_and_after = running.before_and_after(pl_module, self._ranks)
+        marks = self._streams.end(self._ranks)
 
         def conclude() -> tuple[UpdateReceipt | None, RoundRecord]:
             receipt = None
             if before_and_after is not None:
                 self._keep(running, kept)
+                self._streams.keep(marks, store=self._store(), key=self.connection.key(running))
                 receipt = self._submit(trainer, running, *before_and_after, kept=kept)
             ended_s = self._clock.monotonic_s()
             return receipt, record_of(running, trainer, receipt=receipt, num_steps=num_steps, ended_s=ended_s)
@@ -372,6 +404,7 @@ class FederatedCallback(SecondModelHooks):
             state["first_epoch"] = running.first_epoch
             if running.companions is not None:
                 state["step_sizes"] = dict(running.companions.step_sizes)
+            state["streams"] = self._streams.state()
         return state
 
     @override
@@ -383,4 +416,9 @@ class FederatedCallback(SecondModelHooks):
         state = dict(self.__dict__)
         for name in ("log", "log_dict"):
             state.pop(name, None)
-        return state | {"_round": None, "_personal": PersonalSide(), "_ranks": LocalRanks()}
+        return state | {
+            "_round": None,
+            "_personal": PersonalSide(),
+            "_ranks": LocalRanks(),
+            "_streams": RoundStreams(),
+        }

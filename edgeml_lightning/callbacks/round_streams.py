@@ -1,0 +1,166 @@
+"""The random streams of a round: a round that begins again, or goes on, draws what it would have drawn."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import lightning as L
+import torch
+from pydantic import JsonValue
+
+from edgeml_lightning.callbacks.batch_place import BatchPlace, begins_pass_itself
+from edgeml_lightning.personalization import Mark, PersonalKey, PersonalStore, RoundMarks
+from edgeml_lightning.randomness import capture_randomness, restore_randomness_
+
+if TYPE_CHECKING:
+    from edgeml_lightning.distributed import Ranks
+
+__all__ = ["Luggage", "NoLuggage", "RoundStreams"]
+
+_log = logging.getLogger(__name__)
+
+_begun: Final[set[PersonalKey]] = set()
+"""Whose rounds this process has begun: from then on its streams are where they should be."""
+
+
+class Luggage(Protocol):
+    """What a trainer of many rounds takes along from round to round, and over restarts."""
+
+    def packed(self) -> dict[str, JsonValue]:
+        """Return it as it is now."""
+        ...
+
+    def unpack_(self, carried: Mapping[str, JsonValue]) -> None:
+        """Put it to what :meth:`packed` returned earlier, perhaps in another process."""
+        ...
+
+
+class NoLuggage:
+    """A single fit takes nothing along."""
+
+    def packed(self) -> dict[str, JsonValue]:
+        """Return nothing."""
+        return {}
+
+    def unpack_(self, carried: Mapping[str, JsonValue]) -> None:
+        """Leave everything as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    store: PersonalStore
+    key: PersonalKey
+
+
+class RoundStreams:
+    """Knows where the random streams stood when a round began, in this process or in one that was killed.
+
+    The mark is on the disk before the first batch. A second mark, where training ended, is written before the
+    update is: the next round starts there, should this process not live to begin it.
+
+    Args:
+        luggage: What else a restart brings back.
+    """
+
+    def __init__(self, luggage: Luggage | None = None) -> None:
+        self._luggage: Luggage = luggage or NoLuggage()
+        self._marks: RoundMarks | None = None
+        self._place = BatchPlace()
+
+    def begin(
+        self,
+        trainer: L.Trainer,
+        ranks: Ranks,
+        *,
+        files: tuple[PersonalStore, PersonalKey] | None,
+        round_id: str,
+    ) -> None:
+        """Begin a round: from where it began before, if it did, and from where the streams stand otherwise.
+
+        Args:
+            trainer: The user's Trainer.
+            ranks: The processes that train together; each has streams of its own.
+            files: Where marks are kept; looked at in the first process alone.
+            round_id: The round.
+        """
+        here = RoundMarks(round_id, torch.initial_seed(), Mark(capture_randomness(), self._luggage.packed()))
+        everywhere = ranks.gather(here)
+
+        def settle() -> list[tuple[RoundMarks, bool]]:
+            return _settled(_Files(*files), everywhere) if files is not None else []
+
+        self._marks, is_moved = ranks.on_first(settle)[trainer.global_rank]
+        if is_moved:
+            restore_randomness_(self._marks.began.randomness)
+            self._luggage.unpack_(self._marks.began.carried)
+        self._place = BatchPlace.at_start(self._marks.began.randomness)
+
+    def go_on(self, trainer: L.Trainer, saved: Mapping[str, Any] | None) -> None:
+        """Go on in the middle of the round, from what :meth:`state` returned for a checkpoint.
+
+        Several processes write one checkpoint, which holds the streams of the first alone: they go on at the
+        right batch, but with fresh random numbers.
+        """
+        if saved is not None:
+            self._place = BatchPlace.from_checkpoint(saved)
+            if trainer.world_size == 1:
+                self._place.restore_start_()
+
+    def state(self) -> dict[str, Any]:
+        """Return where the streams stand, and where in the data, for a checkpoint."""
+        return self._place.to_checkpoint(capture_randomness())
+
+    def end(self, ranks: Ranks) -> Sequence[RoundMarks]:
+        """Return the marks of all processes at the end of training, for :meth:`keep`."""
+        if self._marks is None:
+            return ()
+        ended = Mark(capture_randomness(), self._luggage.packed())
+        return ranks.gather(replace(self._marks, ended=ended))
+
+    @staticmethod
+    def keep(marks: Sequence[RoundMarks], *, store: PersonalStore, key: PersonalKey) -> None:
+        """Write what :meth:`end` returned."""
+        for rank, mark in enumerate(marks):
+            store.save_marks(key, mark, rank=rank)
+
+    # Where in the data.
+
+    def start_training(self, trainer: L.Trainer) -> None:
+        """Pass over the batches that were trained on before the checkpoint."""
+        self._place.catch_up_(trainer)
+
+    def start_epoch(self, trainer: L.Trainer) -> None:
+        """Remember where the streams stand before the data is drawn in a new order."""
+        self._place.start_pass_(is_drawn_now=begins_pass_itself(trainer))
+
+    def count_batch(self) -> None:
+        """Count a batch of the current pass over the data."""
+        self._place.num_batches += 1
+
+    def end_epoch(self) -> None:
+        """Forget the pass that is over."""
+        self._place = BatchPlace()
+
+
+def _settled(files: _Files, here: Sequence[RoundMarks]) -> list[tuple[RoundMarks, bool]]:
+    """Return the marks to begin with, by rank, and whether they are elsewhere than the process stands."""
+    is_first = files.key not in _begun
+    _begun.add(files.key)
+    settled = [_settle(files, mine, rank=rank, is_first=is_first) for rank, mine in enumerate(here)]
+    if any(is_moved for _, is_moved in settled):
+        _log.info(
+            "%s: random streams are those with which it began, or the round before it ended", here[0].round_id
+        )
+    return settled
+
+
+def _settle(files: _Files, here: RoundMarks, *, rank: int, is_first: bool) -> tuple[RoundMarks, bool]:
+    found = files.store.find_marks(files.key, rank=rank)
+    start = found and found.to_start_from(round_id=here.round_id, seed=here.seed, is_first=is_first)
+    marks = replace(here, began=start) if start is not None else here
+    if found is None or found.round_id != marks.round_id:
+        files.store.save_marks(files.key, marks, rank=rank)
+    return marks, start is not None
