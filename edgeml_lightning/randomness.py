@@ -61,7 +61,7 @@ class RandomState:
             torch_cpu=tensors["torch_cpu"],
             torch_cuda=tensors.get("torch_cuda"),
             numpy=("MT19937", numpy_words, counts[0], counts[1], numbers["numpy_gauss"]),
-            python=(counts[2], tuple(tensors["python"].tolist()), numbers["python_gauss"]),
+            python=(counts[2], tuple(map(int, tensors["python"])), numbers["python_gauss"]),
         )
 
 
