@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from typing_extensions import override
 
+from edgeml_client.errors import ConfigurationError
 from edgeml_lightning._frames import frame_of
 from edgeml_lightning._one_line import counted
 
@@ -61,6 +62,28 @@ class History(Sequence["RoundRecord"]):
     def __repr__(self) -> str:
         ended = f", end_reason={self.end_reason!r}" if self.end_reason else ""
         return f"History({counted(len(self), 'round')}{ended})"
+
+    def best(self, metric: str, *, mode: Literal["min", "max"]) -> RoundRecord:
+        """Return the round that received the best global model, as this device measured it before training.
+
+        Its ``base_version`` and ``base_digest`` name the model; ``FederatedTrainer.load_global_`` loads it.
+        What the last round led to is measured by the next one.
+
+        Args:
+            metric: A name in the records' ``received_metrics``.
+            mode: Whether the least or the greatest figure is best; of equals, the earliest wins.
+
+        Raises:
+            ConfigurationError: No round measured it.
+        """
+        measured = [record for record in self if metric in record.received_metrics]
+        if not measured:
+            known = sorted({name for record in self for name in record.received_metrics})
+            raise ConfigurationError(
+                f"no round measured {metric!r} of the model it received, but {', '.join(known) or 'nothing'}"
+            )
+        choose = min if mode == "min" else max
+        return choose(measured, key=lambda record: record.received_metrics[metric])
 
     def to_rows(self) -> list[dict[str, object]]:
         """Return one flat row a round, with the fields of the record.

@@ -30,7 +30,7 @@ class RandomState:
         version, words, next_gauss = self.python
         tensors = {
             "torch_cpu": self.torch_cpu,
-            "numpy": torch.from_numpy(np.asarray(numpy_words, np.int64)),
+            "numpy": torch.tensor(list(map(int, numpy_words)), dtype=torch.int64),
             "python": torch.tensor(words, dtype=torch.int64),
         }
         if self.torch_cuda is not None:

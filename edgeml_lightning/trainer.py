@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
@@ -16,12 +16,15 @@ from edgeml_lightning._one_line import counted
 from edgeml_lightning.callbacks import FederatedCallback
 from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.callbacks.waiting import announce_wait
+from edgeml_lightning.cycling import LocalSteps
 from edgeml_lightning.distributed.training_processes import start_processes
+from edgeml_lightning.exchange import load_global_
 from edgeml_lightning.fresh_callbacks import FreshCallbacks
 from edgeml_lightning.history import History
 from edgeml_lightning.progress import RoundsProgress
 from edgeml_lightning.series_end import end_reason, is_last, newest_round, over_after
 from edgeml_lightning.trainer_limits import RoundLimits, callbacks_of, check_repeatable
+from edgeml_lightning.trainer_luggage import OptimizerPolicy, SchedulePolicy, TrainerLuggage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -47,9 +50,9 @@ class FederatedTrainer:
     """Trains a module in round after round: global model in, local epochs, update out.
 
     Every round is one fit of the same Lightning trainer, with a :class:`FederatedCallback` in it. Epochs,
-    ``global_step``, the steps of loggers and the names of checkpoints go on counting over the rounds;
-    optimizers and learning rate schedules start anew in each, and so do callbacks that judge one fit, such
-    as ``EarlyStopping``.
+    ``global_step``, the steps of loggers, the names of checkpoints and learning rate schedules go on counting
+    over the rounds, and over restarts; callbacks that judge one fit, such as ``EarlyStopping``, start anew in
+    each.
 
     Args:
         client: The device's connection, or a function that makes one when it is first needed, in the one
@@ -63,6 +66,13 @@ class FederatedTrainer:
         filters: Filters for every update, after those that the round asks for.
         sample_count: Training samples on this device, the weight of its updates; by default they are counted.
         personal_store: Where personal models are kept; by default beside the client's other state.
+        local_steps: Optimizer steps of one round, instead of epochs. Every round goes on in the data where
+            the one before it stopped; a round is one epoch of the trainer.
+        optimizers: ``reset``: in every round, optimizers start without a memory of shared parameters;
+            ``keep``: they remember their momentum and moments from the round before. What they remember of
+            personal parameters is always kept.
+        schedules: ``continue``: learning rate schedules count over the rounds; ``restart``: each round
+            starts them anew, as one that covers a single fit (``OneCycleLR``) needs.
         clock: Another clock than the machine's.
 
     Attributes:
@@ -91,6 +101,9 @@ class FederatedTrainer:
         filters: Sequence[Mapping[str, Any]] = (),
         sample_count: int | None = None,
         personal_store: PersonalStore | None = None,
+        local_steps: int | None = None,
+        optimizers: OptimizerPolicy = "reset",
+        schedules: SchedulePolicy = "continue",
         clock: Clock | None = None,
     ) -> None:
         self.model = model
@@ -111,10 +124,20 @@ class FederatedTrainer:
         )
         self.end_reason: str | None = None
         self._clock = clock or SystemClock()
+        _check_policies(optimizers, schedules)
         self._limits = RoundLimits.of(self.trainer)
         self._fresh = FreshCallbacks(self.trainer)
         self._last: RoundAssignment | None = None
-        _insert_(callbacks_of(self.trainer), self.callback)
+        self._local_steps = None if local_steps is None else LocalSteps(self.trainer, num_steps=local_steps)
+        luggage = TrainerLuggage(
+            self.trainer,
+            limits=self._limits,
+            optimizers=optimizers,
+            schedules=schedules,
+            local_steps=self._local_steps,
+        )
+        self.callback.luggage = luggage
+        _insert_(callbacks_of(self.trainer), luggage, self.callback)
 
     def fit(
         self,
@@ -200,8 +223,11 @@ class FederatedTrainer:
             return None
         self._fresh.restore_()
         self._limits.move_to_here_(self.trainer)
-        with _checkpoints_go_on():
-            self.trainer.fit(module, train_dataloaders, val_dataloaders, datamodule=datamodule)
+        with (
+            _checkpoints_go_on(),
+            self._cycled(module, datamodule=datamodule, train_dataloaders=train_dataloaders) as data,
+        ):
+            self.trainer.fit(module, data, val_dataloaders, datamodule=datamodule)
         record = self.callback.last_round
         if record is not None and record.update_status is None:
             self.end_reason = (
@@ -209,6 +235,32 @@ class FederatedTrainer:
                 "that there is training data"
             )
         return record
+
+    def load_global_(self, module: L.LightningModule, record: RoundRecord) -> None:
+        """Load the global model that a round received; what the device keeps for itself stays as it is.
+
+        ::
+
+            federated.load_global_(module, history.best("val_accuracy", mode="max"))
+
+        Raises:
+            InvalidModelError: The control plane has another model under that version now.
+            ModelMismatchError: The module has other arrays.
+        """
+        base = self.callback.connection.client().pull_global_model(record.model_id, record.base_version)
+        base.require_digest(record.base_digest or None)
+        load_global_(module, base.torch_tensors())
+
+    def _cycled(
+        self,
+        module: L.LightningModule,
+        *,
+        datamodule: L.LightningDataModule | None,
+        train_dataloaders: TRAIN_DATALOADERS,
+    ) -> AbstractContextManager[Any]:
+        if self._local_steps is None:
+            return nullcontext(train_dataloaders)
+        return self._local_steps.cycled(module, datamodule=datamodule, train_dataloaders=train_dataloaders)
 
     def _wait_for_round(self) -> str | None:
         """Return ``None`` once a round is offered to this device, or why none will be."""
@@ -239,8 +291,15 @@ class FederatedTrainer:
         )
 
 
-def _insert_(callbacks: list[Callback], federated: FederatedCallback) -> None:
-    """Put the callback before the checkpoints, which Lightning keeps last."""
+def _check_policies(optimizers: str, schedules: str) -> None:
+    if optimizers not in get_args(OptimizerPolicy):
+        raise ConfigurationError(f'optimizers must be "reset" or "keep", not {optimizers!r}')
+    if schedules not in get_args(SchedulePolicy):
+        raise ConfigurationError(f'schedules must be "continue" or "restart", not {schedules!r}')
+
+
+def _insert_(callbacks: list[Callback], *new: Callback) -> None:
+    """Put callbacks before the checkpoints, which Lightning keeps last."""
     if any(isinstance(callback, FederatedCallback) for callback in callbacks):
         raise ConfigurationError(
             "the trainer has a FederatedCallback already: leave it out, FederatedTrainer brings its own"
@@ -248,7 +307,7 @@ def _insert_(callbacks: list[Callback], federated: FederatedCallback) -> None:
     first = next(
         (i for i, callback in enumerate(callbacks) if isinstance(callback, Checkpoint)), len(callbacks)
     )
-    callbacks.insert(first, federated)
+    callbacks[first:first] = new
 
 
 @contextmanager

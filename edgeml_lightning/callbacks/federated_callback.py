@@ -42,6 +42,7 @@ from edgeml_lightning.callbacks.running_round import RunningRound, receive
 from edgeml_lightning.callbacks.sample_count import shard_of, total_samples
 from edgeml_lightning.callbacks.second_model_hooks import SecondModelHooks
 from edgeml_lightning.callbacks.waiting import wait_for_round
+from edgeml_lightning.callbacks.weight_averages import restart_averages_
 from edgeml_lightning.distributed import LocalRanks, Ranks
 from edgeml_lightning.distributed.training_processes import ranks_of
 from edgeml_lightning.errors import FederationError, NoRoundAssignedError
@@ -211,7 +212,9 @@ class FederatedCallback(SecondModelHooks):
         running.begin_companions(module, step_sizes=step_sizes)
         files = (self._store(), self.connection.key(running)) if self._ranks.is_first else None
         self._streams.begin(trainer, self._ranks, files=files, round_id=running.assignment.round_id)
-        if is_resumed:
+        if not is_resumed:
+            restart_averages_(trainer, module)
+        else:
             self._streams.go_on(trainer, self._resumed.get("streams"))
 
     def _join(self, module: L.LightningModule) -> JoinedRound | None:

@@ -37,6 +37,7 @@ def record_of(
         round_id=assignment.round_id,
         model_id=assignment.model_id,
         base_version=running.base.version,
+        base_digest=running.base.digest,
         strategy=running.strategy.label,
         round_number=assignment.round_number,
         num_rounds=assignment.num_rounds,

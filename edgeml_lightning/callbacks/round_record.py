@@ -23,6 +23,7 @@ class RoundRecord:
     Attributes:
         round_number: Counts from 1 within the ``num_rounds`` rounds of the federation.
         base_version: The global version the device received and trained from.
+        base_digest: The digest of that version's file.
         strategy: The name of the strategy that trained, such as ``"ditto"``.
         num_steps: Optimizer steps taken on the shared model.
         num_bytes_received: Bytes of response bodies of this round, the global model above all.
@@ -40,6 +41,7 @@ class RoundRecord:
     model_id: str
     base_version: str
     strategy: str
+    base_digest: str = ""
     round_number: int | None = None
     num_rounds: int | None = None
     sample_count: int = 0

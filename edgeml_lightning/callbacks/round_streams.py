@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import lightning as L
 import torch
 from pydantic import JsonValue
+from torch import Tensor
 
 from edgeml_lightning.callbacks.batch_place import BatchPlace, begins_pass_itself
 from edgeml_lightning.personalization import Mark, PersonalKey, PersonalStore, RoundMarks
@@ -29,11 +30,11 @@ _begun: Final[set[PersonalKey]] = set()
 class Luggage(Protocol):
     """What a trainer of many rounds takes along from round to round, and over restarts."""
 
-    def packed(self) -> dict[str, JsonValue]:
-        """Return it as it is now."""
+    def packed(self) -> tuple[dict[str, JsonValue], dict[str, Tensor]]:
+        """Return it as it is now, in plain JSON and in tensors on the CPU."""
         ...
 
-    def unpack_(self, carried: Mapping[str, JsonValue]) -> None:
+    def unpack_(self, carried: Mapping[str, JsonValue], arrays: Mapping[str, Tensor]) -> None:
         """Put it to what :meth:`packed` returned earlier, perhaps in another process."""
         ...
 
@@ -41,11 +42,11 @@ class Luggage(Protocol):
 class NoLuggage:
     """A single fit takes nothing along."""
 
-    def packed(self) -> dict[str, JsonValue]:
+    def packed(self) -> tuple[dict[str, JsonValue], dict[str, Tensor]]:
         """Return nothing."""
-        return {}
+        return {}, {}
 
-    def unpack_(self, carried: Mapping[str, JsonValue]) -> None:
+    def unpack_(self, carried: Mapping[str, JsonValue], arrays: Mapping[str, Tensor]) -> None:
         """Leave everything as it is."""
 
 
@@ -86,7 +87,7 @@ class RoundStreams:
             files: Where marks are kept; looked at in the first process alone.
             round_id: The round.
         """
-        here = RoundMarks(round_id, torch.initial_seed(), Mark(capture_randomness(), self._luggage.packed()))
+        here = RoundMarks(round_id, torch.initial_seed(), Mark(capture_randomness(), *self._luggage.packed()))
         everywhere = ranks.gather(here)
 
         def settle() -> list[tuple[RoundMarks, bool]]:
@@ -95,7 +96,7 @@ class RoundStreams:
         self._marks, is_moved = ranks.on_first(settle)[trainer.global_rank]
         if is_moved:
             restore_randomness_(self._marks.began.randomness)
-            self._luggage.unpack_(self._marks.began.carried)
+            self._luggage.unpack_(self._marks.began.carried, self._marks.began.arrays)
         self._place = BatchPlace.at_start(self._marks.began.randomness)
 
     def go_on(self, trainer: L.Trainer, saved: Mapping[str, Any] | None) -> None:
@@ -117,7 +118,7 @@ class RoundStreams:
         """Return the marks of all processes at the end of training, for :meth:`keep`."""
         if self._marks is None:
             return ()
-        ended = Mark(capture_randomness(), self._luggage.packed())
+        ended = Mark(capture_randomness(), *self._luggage.packed())
         return ranks.gather(replace(self._marks, ended=ended))
 
     @staticmethod

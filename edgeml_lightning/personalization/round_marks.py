@@ -18,6 +18,7 @@ __all__ = ["Mark", "RoundMarks", "decode_marks", "encode_marks"]
 
 _BEGAN: Final = "began/"
 _ENDED: Final = "ended/"
+_CARRIED: Final = "carried/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,13 @@ class Mark:
 
     Attributes:
         randomness: Where the random streams stood.
-        carried: What a trainer of many rounds takes along besides, as plain JSON.
+        carried: What a trainer of many rounds takes along besides, as plain JSON,
+        arrays: and as tensors.
     """
 
     randomness: RandomState
     carried: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    arrays: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +119,14 @@ def _taken_apart(mark: Mark, prefix: str) -> tuple[_Moment, dict[str, Tensor]]:
     tensors, numbers = mark.randomness.taken_apart()
     carried: dict[str, Any] = json.loads(json.dumps(dict(mark.carried)))
     moment = _Moment(numbers=numbers, carried=carried)
-    return moment, {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    carried_arrays = {f"{prefix}{_CARRIED}{name}": tensor for name, tensor in mark.arrays.items()}
+    return moment, carried_arrays | {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
 
 def _put_together(moment: _Moment, tensors: Mapping[str, Tensor], prefix: str) -> Mark:
     mine = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    arrays = {name.removeprefix(_CARRIED): mine.pop(name) for name in list(mine) if name.startswith(_CARRIED)}
     try:
-        return Mark(RandomState.put_together(mine, moment.numbers), moment.carried)
+        return Mark(RandomState.put_together(mine, moment.numbers), moment.carried, arrays)
     except (KeyError, ValueError, TypeError) as exc:
         raise PersonalStateError(f"its random streams cannot be read ({exc})") from exc

@@ -37,8 +37,8 @@ class Federation:
     def register_model_state(self, state: dict[str, Tensor], *, name: str = "digits") -> None:
         self.server.register_model(org_id=self.org_id, name=name, state=state)
 
-    def enrol(self, device: str, **arguments: Any) -> FederatedClient:
-        """Return a connected client; the device is known to the control plane."""
+    def enrol_only(self, device: str) -> DeviceAuthClient:
+        """Return what holds the token of a new device."""
         auth = DeviceAuthClient(
             base_url=self.server.url,
             org_id=self.org_id,
@@ -50,6 +50,11 @@ class Federation:
                 org_id=self.org_id, device_identifier=device
             )
         )
+        return auth
+
+    def enrol(self, device: str, **arguments: Any) -> FederatedClient:
+        """Return a connected client; the device is known to the control plane."""
+        auth = self.enrol_only(device)
         client = FederatedClient(
             auth_token_provider=auth.get_access_token_sync,
             org_id=self.org_id,

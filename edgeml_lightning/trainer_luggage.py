@@ -1,0 +1,168 @@
+"""What a trainer of many rounds takes along: counters, schedules, optimizers and its place in the data."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import lightning as L
+from typing_extensions import override
+
+from edgeml_lightning.cycling import DataPlace, LocalSteps
+from edgeml_lightning.naming import parameter_names
+from edgeml_lightning.personalization.optimizer_state import (
+    OptimizerState,
+    named_optimizer_state,
+    restore_optimizer_state_,
+)
+from edgeml_lightning.randomness import RandomState
+from edgeml_lightning.trainer_counters import read_counters, set_counters_
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+    from torch import Tensor
+
+    from edgeml_lightning.trainer_limits import RoundLimits
+
+__all__ = ["OptimizerPolicy", "SchedulePolicy", "TrainerLuggage"]
+
+_log = logging.getLogger(__name__)
+
+OptimizerPolicy: TypeAlias = Literal["reset", "keep"]
+"""Whether optimizers forget, at the start of a round, what they remember of shared parameters."""
+
+SchedulePolicy: TypeAlias = Literal["continue", "restart"]
+"""Whether learning rate schedules count over the rounds, or each round from its own start."""
+
+_SCHEDULED: Final = (
+    "lr",
+    "initial_lr",
+    "max_lr",
+    "min_lr",
+    "momentum",
+    "base_momentum",
+    "max_momentum",
+    "betas",
+)
+"""The settings of an optimizer's group that schedules change."""
+
+_OPTIMIZER: Final = "optimizer/"
+_PLACE: Final = "place/"
+
+
+class TrainerLuggage(L.Callback):
+    """Hands what one round leaves to the next, in this process or after a restart.
+
+    Args:
+        trainer: The trainer of the rounds.
+        limits: How far each of them goes.
+        optimizers: What becomes of optimizers' memory of shared parameters.
+        schedules: What becomes of learning rate schedules.
+        local_steps: The data, where rounds are a number of steps.
+    """
+
+    def __init__(
+        self,
+        trainer: L.Trainer,
+        *,
+        limits: RoundLimits,
+        optimizers: OptimizerPolicy,
+        schedules: SchedulePolicy,
+        local_steps: LocalSteps | None,
+    ) -> None:
+        super().__init__()
+        self._trainer = trainer
+        self._limits = limits
+        self._policies = (optimizers, schedules)
+        self._local_steps = local_steps
+        self._optimizer = OptimizerState()
+        self._schedules: dict[str, Any] = {}
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        restore_optimizer_state_(trainer.optimizers, parameter_names(pl_module), self._optimizer)
+        _restore_schedules_(trainer, copy.deepcopy(self._schedules))
+
+    @override
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        optimizers, schedules = self._policies
+        if optimizers == "keep":
+            self._optimizer = named_optimizer_state(trainer.optimizers, parameter_names(pl_module))
+        if schedules == "continue" and trainer.lr_scheduler_configs:
+            self._schedules = copy.deepcopy(_read_schedules(trainer))
+
+    def packed(self) -> tuple[dict[str, JsonValue], dict[str, Tensor]]:
+        """Return all of it, in plain JSON and in tensors."""
+        carried: dict[str, JsonValue] = {
+            "counters": read_counters(self._trainer),
+            "schedules": _as_text(self._schedules),
+            "optimizer_numbers": dict(self._optimizer.numbers),
+        }
+        arrays = {f"{_OPTIMIZER}{name}": tensor for name, tensor in self._optimizer.tensors.items()}
+        place = None if self._local_steps is None else self._local_steps.place
+        if place is not None:
+            tensors, numbers = place.began.taken_apart()
+            arrays |= {f"{_PLACE}{name}": tensor for name, tensor in tensors.items()}
+            carried["place"] = {
+                "num_taken": place.num_taken,
+                "pass_number": place.pass_number,
+                "numbers": dict(numbers),
+            }
+        return carried, arrays
+
+    def unpack_(self, carried: Mapping[str, JsonValue], arrays: Mapping[str, Tensor]) -> None:
+        """Take up what :meth:`packed` returned, and let the round that begins go as far as any other."""
+        facts: dict[str, Any] = dict(carried)
+        if not facts:
+            return
+        set_counters_(self._trainer, facts["counters"])
+        self._limits.move_to_here_(self._trainer)
+        self._schedules = json.loads(facts["schedules"])
+        self._optimizer = OptimizerState(_under(arrays, _OPTIMIZER), facts["optimizer_numbers"])
+        if self._local_steps is not None:
+            place = facts.get("place")
+            self._local_steps.move_to_(
+                None
+                if place is None
+                else DataPlace(
+                    RandomState.put_together(_under(arrays, _PLACE), place["numbers"]),
+                    place["num_taken"],
+                    place["pass_number"],
+                )
+            )
+
+
+def _read_schedules(trainer: L.Trainer) -> dict[str, Any]:
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    return {
+        "schedules": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
+        "groups": [{name: group[name] for name in _SCHEDULED if name in group} for group in groups],
+    }
+
+
+def _restore_schedules_(trainer: L.Trainer, saved: Mapping[str, Any]) -> None:
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    configs = trainer.lr_scheduler_configs
+    if not saved or (len(configs), len(groups)) != (len(saved["schedules"]), len(saved["groups"])):
+        return  # nothing was left, or the module has other schedules now
+    for config, state in zip(configs, saved["schedules"], strict=True):
+        config.scheduler.load_state_dict(state)
+    for group, settings in zip(groups, saved["groups"], strict=True):
+        group.update(settings)
+
+
+def _as_text(schedules: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(schedules)
+    except (TypeError, ValueError) as exc:
+        _log.warning(
+            "learning rate schedules will start anew after a restart: their state is no plain data (%s)", exc
+        )
+        return "{}"
+
+
+def _under(arrays: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
