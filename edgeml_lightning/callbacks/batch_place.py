@@ -10,7 +10,7 @@ import lightning as L
 
 from edgeml_lightning.randomness import RandomState, capture_randomness, restore_randomness_
 
-__all__ = ["BatchPlace", "begins_pass_itself"]
+__all__ = ["BatchPlace"]
 
 
 @dataclass(slots=True)
@@ -28,6 +28,7 @@ class BatchPlace:
     began: RandomState | None = None
     num_batches: int = 0
     _now: RandomState | None = None
+    _is_between: bool = False
 
     @classmethod
     def at_start(cls, began: RandomState) -> BatchPlace:
@@ -52,20 +53,16 @@ class BatchPlace:
             "now": now.taken_apart(),
         }
 
-    def start_pass_(self, *, is_drawn_now: bool) -> None:
-        """Begin a pass.
+    def start_pass_(self, trainer: L.Trainer) -> None:
+        """Begin a pass, unless Lightning put the data into an order before: in the first epoch of a Trainer.
 
-        Args:
-            is_drawn_now: Whether the data is put into an order from where the streams stand now; otherwise it
-                was before, from where they stood when the fit began.
+        After a checkpoint between two passes it has done so too, but too early: it is done again.
         """
-        if is_drawn_now:
-            if self._now is not None:  # an order was drawn that is not used
-                restore_randomness_(self._now)
+        if self._is_between or _is_drawn_again(trainer):
             self.began, self.num_batches = capture_randomness(), 0
-        elif self.began is None:
-            self.began = self._now
-        self._now = None
+        if self._is_between and not _is_drawn_again(trainer):
+            iter(_fetcher_of(trainer))
+        self._is_between = False
 
     def restore_start_(self) -> None:
         """Put the streams to before the pass, or where there is none, to where they stood."""
@@ -75,10 +72,12 @@ class BatchPlace:
 
     def catch_up_(self, trainer: L.Trainer) -> None:
         """Read the batches that were trained on, then put the streams to where they stood after them."""
-        if self._now is None or self.began is None:
+        if self._now is None:
             return
-        fetcher = vars(trainer.fit_loop)["_data_fetcher"]
-        if not fetcher.combined_loader._state_dicts():  # noqa: SLF001 - loaders that keep their place themselves have one
+        fetcher = _fetcher_of(trainer)
+        if self.began is None:
+            self._is_between = True
+        elif not fetcher.combined_loader._state_dicts():  # noqa: SLF001 - a loader that keeps its place has a state
             for _ in range(self.num_batches):
                 next(fetcher)
             fetcher.fetched -= self.num_batches  # Lightning adds them itself
@@ -87,10 +86,11 @@ class BatchPlace:
         self._now = None
 
 
-def begins_pass_itself(trainer: L.Trainer) -> bool:
-    """Return whether the epoch that starts has Lightning put the data into a new order.
-
-    It does so before the first epoch of a Trainer, and not again when that starts.
-    """
+def _is_drawn_again(trainer: L.Trainer) -> bool:
+    """Return whether Lightning puts the data into a new order once the epoch has started."""
     loop = trainer.fit_loop
     return trainer.current_epoch > 0 and not loop.is_resuming and not loop.epoch_loop.restarting
+
+
+def _fetcher_of(trainer: L.Trainer) -> Any:  # noqa: ANN401 - Lightning's own, untyped
+    return vars(trainer.fit_loop)["_data_fetcher"]

@@ -258,7 +258,7 @@ class FederatedCallback(SecondModelHooks):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._streams.count_batch()
+        self._streams.count_batch(trainer)
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
     @override

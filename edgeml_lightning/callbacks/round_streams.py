@@ -12,7 +12,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from edgeml_lightning.callbacks.batch_place import BatchPlace, begins_pass_itself
+from edgeml_lightning.callbacks.batch_place import BatchPlace
 from edgeml_lightning.personalization import Mark, PersonalKey, PersonalStore, RoundMarks
 from edgeml_lightning.randomness import capture_randomness, restore_randomness_
 
@@ -135,11 +135,13 @@ class RoundStreams:
 
     def start_epoch(self, trainer: L.Trainer) -> None:
         """Remember where the streams stand before the data is drawn in a new order."""
-        self._place.start_pass_(is_drawn_now=begins_pass_itself(trainer))
+        self._place.start_pass_(trainer)
 
-    def count_batch(self) -> None:
-        """Count a batch of the current pass over the data."""
+    def count_batch(self, trainer: L.Trainer) -> None:
+        """Count a batch of the current pass over the data; after the last one the pass is over."""
         self._place.num_batches += 1
+        if trainer.is_last_batch:
+            self._place = BatchPlace()
 
     def end_epoch(self) -> None:
         """Forget the pass that is over."""
@@ -160,7 +162,9 @@ def _settled(files: _Files, here: Sequence[RoundMarks]) -> list[tuple[RoundMarks
 
 def _settle(files: _Files, here: RoundMarks, *, rank: int, is_first: bool) -> tuple[RoundMarks, bool]:
     found = files.store.find_marks(files.key, rank=rank)
-    start = found and found.to_start_from(round_id=here.round_id, seed=here.seed, is_first=is_first)
+    start = None
+    if found is not None:
+        start = found.to_start_from(round_id=here.round_id, seed=here.seed, is_first=is_first)
     marks = replace(here, began=start) if start is not None else here
     if found is None or found.round_id != marks.round_id:
         files.store.save_marks(files.key, marks, rank=rank)

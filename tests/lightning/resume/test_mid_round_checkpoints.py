@@ -45,6 +45,7 @@ def train(
     return module
 
 
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
 @pytest.mark.parametrize("strategy", [FedAvg(), Ditto(0.3)], ids=["fedavg", "ditto"])
 def test_it_goes_on_at_the_next_batch_with_the_next_random_number(
     federation: Federation, tmp_path: Path, strategy: Any
