@@ -158,7 +158,7 @@ class LocalSteps:
         if train_dataloaders is not None and not isinstance(train_dataloaders, L.LightningDataModule):
             yield self._loader_for(train_dataloaders, lambda: train_dataloaders)
             return
-        source = datamodule or train_dataloaders or module
+        source: Any = datamodule or train_dataloaders or module
         original = source.train_dataloader
         source.train_dataloader = lambda: self._loader_for(source, original)
         try:

@@ -17,12 +17,16 @@ STEPS_PER_EPOCH = 4
 
 
 class CheckpointAndFail(L.Callback):
-    """Writes a checkpoint after a step, and ends the training one step later."""
+    """Writes a checkpoint after a step, or at the end of the epoch it ends, and fails one step later."""
 
     def __init__(self, path: Path, *, after_step: int) -> None:
         self.path, self.after_step = path, after_step
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.after_step and not trainer.is_last_batch:
+            trainer.save_checkpoint(self.path)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.global_step == self.after_step:
             trainer.save_checkpoint(self.path)
 
@@ -50,7 +54,7 @@ def train(
 def test_it_goes_on_at_the_next_batch_with_the_next_random_number(
     federation: Federation, tmp_path: Path, strategy: Any
 ) -> None:
-    """Interrupted in the first epoch, after its last batch, and in the second: dropout and order stay.
+    """Interrupted in the first epoch, at its end, and in the second: dropout and order stay.
 
     The process that goes on has another seed and other weights: all comes from the checkpoint.
     """
