@@ -14,7 +14,7 @@ from tests.lightning.distributed.scenarios import CASES, Kind, Played, Seat, Sta
 
 PLAYED: dict[Kind, list[str]] = {
     "ddp": [name for name in CASES if name != "two rounds"],
-    "fsdp2": [name for name in CASES if name not in {"two rounds", "ditto", "fedprox in bf16"}],
+    "fsdp2": [name for name in CASES if name not in {"two rounds", "ditto", "apfl", "fedprox in bf16"}],
 }
 """Which cases are played with which strategy of Lightning's."""
 

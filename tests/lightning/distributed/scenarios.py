@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from edgeml_client import FederatedClient
 from edgeml_lightning import (
+    APFL,
     Ditto,
     DittoModule,
     FedAvg,
@@ -26,6 +27,7 @@ from edgeml_lightning import (
     FederatedStrategy,
     FedPer,
     FedProx,
+    FedRep,
     RoundRecord,
     model_state,
 )
@@ -109,6 +111,8 @@ CASES: dict[str, Case] = {
     "fedprox": Case(FedProx(0.5)),
     "fedprox in bf16": Case(FedProx(0.5), arguments={"precision": "bf16-mixed"}),
     "ditto": Case(Ditto(0.5), num_rounds=2, arguments={"gradient_clip_val": 0.5}),
+    "apfl": Case(APFL(0.5, alpha_rate=0.1), num_rounds=2),
+    "fedrep": Case(FedRep(["parts.head"], head_epochs=1), num_rounds=2),
     "ditto module": Case(None, TwinNet, num_rounds=2, arguments={"gradient_clip_val": 0.5}),
     "fedper": Case(FedPer(["parts.head"]), num_rounds=2),
     "two rounds": Case(FedAvg(), num_rounds=2),
