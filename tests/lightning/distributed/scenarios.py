@@ -29,6 +29,7 @@ from edgeml_lightning import (
     FedProx,
     FedRep,
     RoundRecord,
+    Scaffold,
     model_state,
 )
 from edgeml_lightning.distributed.sharding import whole_tensor
@@ -56,12 +57,12 @@ def loss_of(parts: Any, batch: Batch) -> Tensor:
 class Net(L.LightningModule):
     """Small, and without what depends on which samples share a batch."""
 
-    def __init__(self, *, compiled: bool = False, lr: float = 0.1) -> None:
+    def __init__(self, *, compiled: bool = False, momentum: float = 0.9) -> None:
         super().__init__()
         self.parts = network()
         if compiled:
             self.parts["body"] = torch.compile(self.parts["body"], backend="eager")
-        self.lr = lr
+        self.momentum = momentum
 
     def configure_model(self) -> None:
         if self._device_mesh is not None:
@@ -74,7 +75,7 @@ class Net(L.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=self.momentum)
 
 
 class TwinNet(DittoModule):
@@ -103,6 +104,7 @@ class Case:
     strategy: FederatedStrategy | None
     make: Callable[[], L.LightningModule] = Net
     num_rounds: int = 1
+    is_personal: bool = True
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
@@ -113,9 +115,10 @@ CASES: dict[str, Case] = {
     "ditto": Case(Ditto(0.5), num_rounds=2, arguments={"gradient_clip_val": 0.5}),
     "apfl": Case(APFL(0.5, alpha_rate=0.1), num_rounds=2),
     "fedrep": Case(FedRep(["parts.head"], head_epochs=1), num_rounds=2),
+    "scaffold": Case(Scaffold(), lambda: Net(momentum=0.0), num_rounds=2, is_personal=False),
     "ditto module": Case(None, TwinNet, num_rounds=2, arguments={"gradient_clip_val": 0.5}),
     "fedper": Case(FedPer(["parts.head"]), num_rounds=2),
-    "two rounds": Case(FedAvg(), num_rounds=2),
+    "two rounds": Case(FedAvg(), num_rounds=2, is_personal=False),
     "compiled": Case(FedAvg(), lambda: Net(compiled=True)),
 }
 
@@ -198,7 +201,7 @@ def play(given: Given, kind: Kind, name: str) -> Played:
         trainer(kind, callback, **case.arguments).fit(module, loader(kind))
         assert callback.last_round is not None
         records.append(callback.last_round)
-        if case.num_rounds > 1:
+        if case.num_rounds > 1 and case.is_personal:
             personal = whole_state(callback.personal_module())
     return Played(records, personal)
 
