@@ -1,4 +1,4 @@
-"""The three calls of device auth (wire contract, section 1); what they bring is kept by the caller."""
+"""The three calls of device auth; what they bring is kept by the caller."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Final
 __all__ = ["Freshness", "Lease", "judge", "lifetime_s", "remaining_s"]
 
 LONGEST_LIFETIME_S: Final = 3600.0
-"""No access token lives longer (wire contract, section 1); a later ``expires_at`` means a clock is wrong."""
+"""No access token lives longer; a later ``expires_at`` means a clock is wrong."""
 
 SHORTEST_LIFETIME_S: Final = 60.0
 """Assumed of a token that has expired on arrival, by a clock that must therefore be wrong."""

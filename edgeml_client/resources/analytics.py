@@ -1,4 +1,4 @@
-"""Statistics across the organizations of a federation (wire contract, section 3)."""
+"""Statistics across the organizations of a federation."""
 
 from __future__ import annotations
 

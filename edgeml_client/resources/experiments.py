@@ -1,4 +1,4 @@
-"""Comparing two versions of a model on devices (wire contract, section 4)."""
+"""Comparing two versions of a model on devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Organizations that train together (wire contract, section 3)."""
+"""Organizations that train together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The versions of models, and their files (wire contract, section 3)."""
+"""The versions of models, and their files."""
 
 from __future__ import annotations
 

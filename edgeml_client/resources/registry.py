@@ -1,4 +1,4 @@
-"""Models and their versions (wire contract, section 3)."""
+"""Models and their versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing a model version to devices step by step (wire contract, section 4)."""
+"""Bringing a model version to devices step by step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Device auth on the wire (contract, section 1)."""
+"""Device auth on the wire."""
 
 from __future__ import annotations
 

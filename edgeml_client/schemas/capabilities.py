@@ -1,4 +1,4 @@
-"""What a control plane may announce beyond the calls that every one understands (contract, section 5)."""
+"""What a control plane may announce beyond the calls that every one understands."""
 
 from __future__ import annotations
 

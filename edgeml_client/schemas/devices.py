@@ -1,4 +1,4 @@
-"""Devices on the wire (contract, section 2)."""
+"""Devices on the wire."""
 
 from __future__ import annotations
 

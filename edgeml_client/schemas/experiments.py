@@ -1,4 +1,4 @@
-"""Experiments on the wire (contract, section 4)."""
+"""Experiments on the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Federations on the wire (contract, section 3)."""
+"""Federations on the wire."""
 
 from __future__ import annotations
 

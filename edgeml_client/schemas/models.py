@@ -1,4 +1,4 @@
-"""Models and their versions on the wire (contract, sections 2 and 3)."""
+"""Models and their versions on the wire."""
 
 from __future__ import annotations
 

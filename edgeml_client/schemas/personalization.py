@@ -1,4 +1,4 @@
-"""Personal models on the wire (contract, section 2)."""
+"""Personal models on the wire."""
 
 from __future__ import annotations
 

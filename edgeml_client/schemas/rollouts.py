@@ -1,4 +1,4 @@
-"""Rollouts on the wire (contract, section 4)."""
+"""Rollouts on the wire."""
 
 from __future__ import annotations
 

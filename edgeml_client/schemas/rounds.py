@@ -1,4 +1,4 @@
-"""Rounds and updates on the wire (contract, sections 2 and 5)."""
+"""Rounds and updates on the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Device auth over real sockets, as the contract's section 1 spells it."""
+"""Device auth over real sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models over real sockets, as the contract's section 3 spells them."""
+"""Models over real sockets."""
 
 from __future__ import annotations
 
