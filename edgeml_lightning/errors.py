@@ -64,6 +64,7 @@ class PersonalStoreFullError(FederationError):
     """The personal state of a model takes more room than the store may use; what is there was left alone.
 
     Attributes:
+        folder: Where the device's states lie.
         needed_bytes: What the device would keep of this model, with what may not be removed for it.
         max_bytes: What it may use.
     """
@@ -74,6 +75,7 @@ class PersonalStoreFullError(FederationError):
             f"max_bytes={max_bytes} allows {max_bytes}; what is there was left alone. Give the PersonalStore "
             "more room, keep a smaller head, or move away what lies in the folders named 'refused'"
         )
+        self.folder = folder
         self.needed_bytes = needed_bytes
         self.max_bytes = max_bytes
 

@@ -1,4 +1,4 @@
-"""Which array of the received model each parameter is held against."""
+"""Which array belongs to each parameter: the received one, or the correction of its gradient."""
 
 from __future__ import annotations
 

@@ -376,9 +376,9 @@ class FederatedCallback(SecondModelHooks):
     def personal_module(self) -> L.LightningModule:
         """Return the module to use on this device after a fit.
 
-        For Ditto on an ordinary module that is the second, personal copy; for FedPer and for the
-        modules to subclass it is the fitted module itself. It can be given to any Trainer's ``validate``,
-        ``test`` or ``predict``.
+        For Ditto and APFL on an ordinary module that is the second, personal copy; for strategies that keep
+        a part of the module, and for a ``DittoModule``, it is the fitted module itself. It can be given to
+        any Trainer's ``validate``, ``test`` or ``predict``.
 
         Raises:
             FederationError: The last fit kept nothing personal.

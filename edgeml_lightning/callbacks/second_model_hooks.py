@@ -1,4 +1,4 @@
-"""The hooks in which Ditto's second model follows the first."""
+"""The hooks in which the second model of Ditto or APFL follows the first."""
 
 from __future__ import annotations
 

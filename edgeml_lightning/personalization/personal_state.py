@@ -26,7 +26,8 @@ class PersonalState:
         round_id: The round in which it was trained.
         base_version: The global version it was trained against.
         base_digest: The digest of that version's file.
-        arrays: The arrays by canonical name: the whole personal model for Ditto, the head for FedPer.
+        arrays: By canonical name: the whole personal model for Ditto and APFL, the head for FedPer, and what
+            a strategy keeps beside arrays of the module, such as SCAFFOLD's control variates.
         optimizer: What the optimizers remember of them.
     """
 

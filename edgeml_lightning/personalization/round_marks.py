@@ -27,8 +27,8 @@ class Mark:
 
     Attributes:
         randomness: Where the random streams stood.
-        carried: What a trainer of many rounds takes along besides, as plain JSON,
-        arrays: and as tensors.
+        carried: What a trainer of many rounds takes along besides, as far as it is plain JSON.
+        arrays: The tensors of what it takes along.
     """
 
     randomness: RandomState

@@ -34,7 +34,7 @@ class Mixing:
 
 @dataclass(frozen=True)
 class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses of an ABC by their class paths
-    """Answers four questions: what is shared, what trains when, what is added to the gradient, what is kept.
+    """Says what is shared, what trains when, what is added to the gradient, and what the device keeps.
 
     A strategy is an immutable description; it holds no state of a round. To write one, subclass it as a
     frozen dataclass, override what differs from federated averaging, and hand an instance to
@@ -44,15 +44,18 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
     ``name``, ``round_fields``   what rounds call it, and which of its arguments they may fill
     ``private_layers``           which layers stay on the device, with their buffers and optimizer state
     ``resting``, ``min_epochs``  which parameters rest in which epoch of a round
-    ``changes_gradient``,        what is added to the gradient of the shared model; both, or neither
-    ``add_to_gradient_``
+    ``changes_gradient``,        whether gradients of the fitted module are changed, and what is added to
+    ``add_to_gradient_``         those of the shared parameters
     ``keeps_model``,             whether a second, personal model trains beside the shared one, what is added
     ``add_to_personal_           to its gradient, and how it is mixed with the shared one
     gradient_``, ``mixing``
     ``own_arrays``               what else the device keeps from round to round
-    ``companions``,              what travels beside the model, how it corrects gradients, and what becomes of
-    ``corrections``,             the device's own in a round
-    ``next_own``
+    ``origin_of``                which array of the global model a kept one starts from
+    ``companions``,              what travels beside the model, how it corrects gradients, what becomes of the
+    ``corrections``,             device's own in a round, and which part of that change is sent
+    ``next_own``,
+    ``companion_share``
+    ``check_complete``           which of ``round_fields`` may be left open by user and round alike
     ``__post_init__``            the check of its arguments; call ``super().__post_init__()``
     ===========================  ========================================================================
 
@@ -133,7 +136,11 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
 
     @property
     def changes_gradient(self) -> bool:
-        """Whether :meth:`add_to_gradient_` does anything."""
+        """Whether anything is added to gradients of the fitted module before its optimizers step.
+
+        That is :meth:`add_to_gradient_`, :meth:`corrections`, and :meth:`add_to_personal_gradient_` for kept
+        arrays that start from a received one.
+        """
         return False
 
     def add_to_gradient_(  # noqa: B027 - by default nothing is added
