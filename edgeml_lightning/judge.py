@@ -9,8 +9,8 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.schemas import RoundConfig
-from edgeml_lightning.callbacks.personal_log import PERSONAL_PREFIX
 from edgeml_lightning.exchange import load_global_
+from edgeml_lightning.naming import PERSONAL_PREFIX, under_prefix
 from edgeml_lightning.personalization.choice import strategy_for
 from edgeml_lightning.strategies import resolve_strategy
 
@@ -75,12 +75,7 @@ class Judge:
         if module is None:
             return {}
         figures = self._measure(module, datamodule)
-        personal = {
-            name.removeprefix(PERSONAL_PREFIX): figure
-            for name, figure in figures.items()
-            if name.startswith(PERSONAL_PREFIX)
-        }
-        return personal or figures
+        return under_prefix(figures, PERSONAL_PREFIX) or figures
 
     def _measure(self, module: L.LightningModule, datamodule: L.LightningDataModule) -> dict[str, float]:
         loop = self._loop(module, datamodule)

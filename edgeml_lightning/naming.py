@@ -1,13 +1,25 @@
-"""How arrays are called: by the module's own paths, whatever wraps it."""
+"""How arrays are called: by the module's own paths, whatever wraps it; and prefixes in front of names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeVar, cast
 
 from torch import nn
 
-__all__ = ["canonical_name", "modules_by_path", "parameter_names"]
+__all__ = [
+    "PERSONAL_PREFIX",
+    "canonical_name",
+    "modules_by_path",
+    "parameter_names",
+    "under_prefix",
+    "with_prefix",
+]
+
+PERSONAL_PREFIX: Final = "personal/"
+"""In front of what belongs to the personal model: each figure it logs, and its arrays where they are kept."""
+
+_Value = TypeVar("_Value")
 
 _WRAPPERS = frozenset({"_orig_mod"})
 """Path segments that wrappers insert: ``torch.compile`` puts the module it compiled under ``_orig_mod``."""
@@ -32,3 +44,18 @@ def modules_by_path(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def parameter_names(module: nn.Module) -> dict[nn.Parameter, str]:
     """Return the canonical name of each parameter; a tied one has the first of its names."""
     return {parameter: canonical_name(name) for name, parameter in module.named_parameters()}
+
+
+def with_prefix(values: Mapping[str, _Value], prefix: str) -> dict[str, _Value]:
+    """Return all values, with ``prefix`` in front of their names."""
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def under_prefix(values: Mapping[str, _Value], prefix: str) -> dict[str, _Value]:
+    """Return the values whose names begin with ``prefix``, by their names without it.
+
+    Example:
+        >>> under_prefix({"personal/loss": 1.0, "loss": 2.0}, "personal/")
+        {'loss': 1.0}
+    """
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

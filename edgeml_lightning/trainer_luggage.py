@@ -12,7 +12,7 @@ import lightning as L
 from typing_extensions import override
 
 from edgeml_lightning.cycling import DataPlace, LocalSteps
-from edgeml_lightning.naming import parameter_names
+from edgeml_lightning.naming import parameter_names, under_prefix, with_prefix
 from edgeml_lightning.personalization.optimizer_state import (
     OptimizerState,
     named_optimizer_state,
@@ -101,11 +101,11 @@ class TrainerLuggage(L.Callback):
             "schedules": _as_text(self._schedules),
             "optimizer_numbers": dict(self._optimizer.numbers),
         }
-        arrays = {f"{_OPTIMIZER}{name}": tensor for name, tensor in self._optimizer.tensors.items()}
+        arrays = with_prefix(self._optimizer.tensors, _OPTIMIZER)
         place = None if self._local_steps is None else self._local_steps.place
         if place is not None:
             tensors, numbers = place.began.taken_apart()
-            arrays |= {f"{_PLACE}{name}": tensor for name, tensor in tensors.items()}
+            arrays |= with_prefix(tensors, _PLACE)
             carried["place"] = {
                 "num_taken": place.num_taken,
                 "pass_number": place.pass_number,
@@ -121,14 +121,14 @@ class TrainerLuggage(L.Callback):
         set_counters_(self._trainer, facts["counters"])
         self._limits.move_to_here_(self._trainer)
         self._schedules = json.loads(facts["schedules"])
-        self._optimizer = OptimizerState(_under(arrays, _OPTIMIZER), facts["optimizer_numbers"])
+        self._optimizer = OptimizerState(under_prefix(arrays, _OPTIMIZER), facts["optimizer_numbers"])
         if self._local_steps is not None:
             place = facts.get("place")
             self._local_steps.move_to_(
                 None
                 if place is None
                 else DataPlace(
-                    RandomState.put_together(_under(arrays, _PLACE), place["numbers"]),
+                    RandomState.put_together(under_prefix(arrays, _PLACE), place["numbers"]),
                     place["num_taken"],
                     place["pass_number"],
                 )
@@ -162,7 +162,3 @@ def _as_text(schedules: Mapping[str, Any]) -> str:
             "learning rate schedules will start anew after a restart: their state is no plain data (%s)", exc
         )
         return "{}"
-
-
-def _under(arrays: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

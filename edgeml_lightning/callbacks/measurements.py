@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from edgeml_lightning.callbacks.personal_log import PERSONAL_PREFIX
+from edgeml_lightning.naming import PERSONAL_PREFIX, under_prefix
 
 __all__ = ["FEDERATED_PREFIX", "local_figures", "personal_figures"]
 
@@ -27,12 +27,7 @@ def local_figures(metrics: Mapping[str, Tensor]) -> dict[str, float]:
 
 def personal_figures(metrics: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the finite scalars of the personal model, by the keys under which the module logs them."""
-    personal = {
-        key.removeprefix(PERSONAL_PREFIX): value
-        for key, value in metrics.items()
-        if key.startswith(PERSONAL_PREFIX)
-    }
-    return _finite(personal)
+    return _finite(under_prefix(metrics, PERSONAL_PREFIX))
 
 
 def _finite(metrics: Mapping[str, Tensor]) -> dict[str, float]:

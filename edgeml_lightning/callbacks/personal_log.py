@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import lightning as L
 from torchmetrics import Metric
 
-__all__ = ["PERSONAL_PREFIX", "redirect_log", "restore_log"]
+from edgeml_lightning.naming import PERSONAL_PREFIX
 
-PERSONAL_PREFIX: Final = "personal/"
-"""In front of every key that the personal model logs."""
+__all__ = ["redirect_log", "restore_log"]
 
 
 def redirect_log(copy: L.LightningModule, *, to: L.LightningModule) -> None:

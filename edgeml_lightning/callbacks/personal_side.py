@@ -9,13 +9,12 @@ import lightning as L
 from torch import Tensor
 
 from edgeml_client.errors import ConfigurationError
-from edgeml_lightning.callbacks.personal_log import PERSONAL_PREFIX
 from edgeml_lightning.callbacks.personal_training import PersonalTraining
 from edgeml_lightning.callbacks.requirements import check_second_model
 from edgeml_lightning.callbacks.running_round import RunningRound
 from edgeml_lightning.distributed import LocalRanks, Ranks
 from edgeml_lightning.exchange import model_state
-from edgeml_lightning.naming import parameter_names
+from edgeml_lightning.naming import PERSONAL_PREFIX, parameter_names, under_prefix, with_prefix
 from edgeml_lightning.personalization.optimizer_state import (
     OptimizerState,
     named_optimizer_state,
@@ -53,7 +52,7 @@ class PersonalSide:
         state = model_state(module)
         arrays = {name: state[name] for name in running.split.kept}
         if running.strategy.keeps_model:
-            arrays |= _prefixed(_without(state, running.split.fixed))
+            arrays |= with_prefix(_without(state, running.split.fixed), PERSONAL_PREFIX)
         return arrays | running.own
 
     def begin(
@@ -142,10 +141,10 @@ def _gathered(
     optimizer = named_optimizer_state(trainer.optimizers, kept_names)
     if training is not None:
         second = training.optimizer_state()
-        arrays |= _prefixed(_without(training.arrays(), running.split.fixed))
+        arrays |= with_prefix(_without(training.arrays(), running.split.fixed), PERSONAL_PREFIX)
         optimizer = OptimizerState(
-            {**optimizer.tensors, **_prefixed(second.tensors)},
-            {**optimizer.numbers, **_prefixed(second.numbers)},
+            {**optimizer.tensors, **with_prefix(second.tensors, PERSONAL_PREFIX)},
+            {**optimizer.numbers, **with_prefix(second.numbers, PERSONAL_PREFIX)},
         )
     arrays |= {name: tensor.detach().to("cpu", copy=True) for name, tensor in running.own.items()}
     if not arrays:
@@ -162,10 +161,6 @@ def _gathered(
     )
 
 
-def _prefixed(values: Mapping[str, _Value]) -> dict[str, _Value]:
-    return {f"{PERSONAL_PREFIX}{name}": value for name, value in values.items()}
-
-
 def _without(values: Mapping[str, _Value], names: Iterable[str]) -> dict[str, _Value]:
     left_out = frozenset(names)
     return {name: value for name, value in values.items() if name not in left_out}
@@ -173,12 +168,8 @@ def _without(values: Mapping[str, _Value], names: Iterable[str]) -> dict[str, _V
 
 def _divided(values: Mapping[str, _Value]) -> tuple[dict[str, _Value], dict[str, _Value]]:
     """Return what belongs to the second model, without the prefix, and the rest."""
-    second = {
-        name.removeprefix(PERSONAL_PREFIX): value
-        for name, value in values.items()
-        if name.startswith(PERSONAL_PREFIX)
-    }
-    return second, {name: value for name, value in values.items() if not name.startswith(PERSONAL_PREFIX)}
+    rest = {name: value for name, value in values.items() if not name.startswith(PERSONAL_PREFIX)}
+    return under_prefix(values, PERSONAL_PREFIX), rest
 
 
 def _check_covered(trainer: L.Trainer, module: L.LightningModule, running: RunningRound) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import lightning as L
 import torch
 
 from edgeml_client.schemas import UpdateReceipt
 from edgeml_lightning.callbacks.measurements import FEDERATED_PREFIX, local_figures, personal_figures
-from edgeml_lightning.callbacks.personal_log import PERSONAL_PREFIX
 from edgeml_lightning.callbacks.round_record import RoundRecord
 from edgeml_lightning.callbacks.running_round import RunningRound
+from edgeml_lightning.naming import PERSONAL_PREFIX, with_prefix
 
 __all__ = ["record_of", "report"]
 
@@ -64,8 +62,8 @@ def report(trainer: L.Trainer, record: RoundRecord) -> None:
         f"{FEDERATED_PREFIX}num_bytes_received": float(record.num_bytes_received),
         f"{FEDERATED_PREFIX}num_bytes_sent": float(record.num_bytes_sent),
         f"{FEDERATED_PREFIX}duration_s": record.duration_s,
-        **_prefixed(f"{FEDERATED_PREFIX}received/", record.received_metrics),
-        **_prefixed(PERSONAL_PREFIX, record.personal_metrics),
+        **with_prefix(record.received_metrics, f"{FEDERATED_PREFIX}received/"),
+        **with_prefix(record.personal_metrics, PERSONAL_PREFIX),
     }
     if record.round_number is not None:
         figures[f"{FEDERATED_PREFIX}round"] = float(record.round_number)
@@ -73,7 +71,3 @@ def report(trainer: L.Trainer, record: RoundRecord) -> None:
     if trainer.is_global_zero:
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=trainer.global_step)
-
-
-def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    return {f"{prefix}{key}": value for key, value in metrics.items()}

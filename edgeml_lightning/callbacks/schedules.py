@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor
 
 from edgeml_client.errors import ConfigurationError
-from edgeml_lightning.callbacks.personal_log import PERSONAL_PREFIX
+from edgeml_lightning.naming import PERSONAL_PREFIX
 
 __all__ = ["step_schedules"]
 

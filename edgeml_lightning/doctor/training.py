@@ -36,7 +36,7 @@ def check_copies(module: L.LightningModule) -> Finding:
             check="copies",
             verdict=Verdict.FAIL,
             found=f"copy.deepcopy raises {type(exc).__name__}: {exc}",
-            advice="Ditto and APFL train a copy: make in setup() what cannot be copied, or write a DittoModule",
+            advice="Ditto and APFL train a copy: make in setup() what cannot be copied, or use a DittoModule",
         )
     try:
         pickle.dumps(module)

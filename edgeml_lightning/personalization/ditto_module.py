@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from edgeml_client.updates.array_names import is_under
+from edgeml_lightning.naming import PERSONAL_PREFIX
 from edgeml_lightning.randomness import borrowed_randomness, capture_randomness
 from edgeml_lightning.strategies.strategy import check_strength
 
@@ -115,7 +116,7 @@ class DittoModule(L.LightningModule):
 
     @override
     def log(self, name: str, *args: Any, **kwargs: Any) -> None:
-        super().log(f"personal/{name}" if self._is_personal_turn else name, *args, **kwargs)
+        super().log(f"{PERSONAL_PREFIX}{name}" if self._is_personal_turn else name, *args, **kwargs)
 
     @override
     def configure_gradient_clipping(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from edgeml_lightning.errors import PersonalStateError
+from edgeml_lightning.naming import under_prefix, with_prefix
 from edgeml_lightning.personalization.entry_file import PersonalKey, decode_entry, encode_entry
 from edgeml_lightning.personalization.optimizer_state import OptimizerState
 from edgeml_lightning.personalization.personal_state import PersonalState
@@ -45,9 +44,8 @@ def encode_personal_state(key: PersonalKey, state: PersonalState) -> bytes:
         base_digest=state.base_digest,
         optimizer_numbers=dict(state.optimizer.numbers),
     )
-    arrays = {f"{_ARRAY}{name}": tensor for name, tensor in state.arrays.items()}
-    memory = {f"{_OPTIMIZER}{name}": tensor for name, tensor in state.optimizer.tensors.items()}
-    return encode_entry(description, arrays | memory)
+    memory = with_prefix(state.optimizer.tensors, _OPTIMIZER)
+    return encode_entry(description, with_prefix(state.arrays, _ARRAY) | memory)
 
 
 def decode_personal_state(data: bytes, *, key: PersonalKey) -> PersonalState:
@@ -66,10 +64,6 @@ def decode_personal_state(data: bytes, *, key: PersonalKey) -> PersonalState:
         round_id=description.round_id,
         base_version=description.base_version,
         base_digest=description.base_digest,
-        arrays=_under(tensors, _ARRAY),
-        optimizer=OptimizerState(_under(tensors, _OPTIMIZER), description.optimizer_numbers),
+        arrays=under_prefix(tensors, _ARRAY),
+        optimizer=OptimizerState(under_prefix(tensors, _OPTIMIZER), description.optimizer_numbers),
     )
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from torch import Tensor
 
 from edgeml_lightning.errors import PersonalStateError
+from edgeml_lightning.naming import under_prefix, with_prefix
 from edgeml_lightning.personalization.entry_file import PersonalKey, decode_entry, encode_entry
 from edgeml_lightning.randomness import RandomState
 
@@ -119,14 +120,13 @@ def _taken_apart(mark: Mark, prefix: str) -> tuple[_Moment, dict[str, Tensor]]:
     tensors, numbers = mark.randomness.taken_apart()
     carried: dict[str, Any] = json.loads(json.dumps(dict(mark.carried)))
     moment = _Moment(numbers=numbers, carried=carried)
-    carried_arrays = {f"{prefix}{_CARRIED}{name}": tensor for name, tensor in mark.arrays.items()}
-    return moment, carried_arrays | {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    return moment, with_prefix(with_prefix(mark.arrays, _CARRIED) | tensors, prefix)
 
 
 def _put_together(moment: _Moment, tensors: Mapping[str, Tensor], prefix: str) -> Mark:
-    mine = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    arrays = {name.removeprefix(_CARRIED): mine.pop(name) for name in list(mine) if name.startswith(_CARRIED)}
+    mine = under_prefix(tensors, prefix)
     try:
-        return Mark(RandomState.put_together(mine, moment.numbers), moment.carried, arrays)
+        randomness = RandomState.put_together(mine, moment.numbers)
     except (KeyError, ValueError, TypeError) as exc:
         raise PersonalStateError(f"its random streams cannot be read ({exc})") from exc
+    return Mark(randomness, moment.carried, under_prefix(mine, _CARRIED))
