@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import Field
 from typing_extensions import override
@@ -10,12 +10,9 @@ from typing_extensions import override
 from edgeml_client.errors import NormExceededError
 from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters
-from edgeml_client.filters.scaling import ScalingFilter
+from edgeml_client.filters.scaling import ROUNDING_MARGIN, ScalingFilter
 
 __all__ = ["GradientClipFilter", "NormValidationFilter"]
-
-_ROUNDING_MARGIN: Final = 1.0 - 2.0**-23
-"""Rounding a product to float32 may enlarge it by 2**-24; twice that keeps the bound strict."""
 
 
 class MaxNorm(FilterParameters):
@@ -51,7 +48,7 @@ class GradientClipFilter(ScalingFilter):
 
     @override
     def factor_for(self, norm: float) -> float:
-        return 1.0 if norm <= self.max_norm else self.max_norm / norm * _ROUNDING_MARGIN
+        return 1.0 if norm <= self.max_norm else self.max_norm / norm * ROUNDING_MARGIN
 
 
 class NormValidationFilter(ScalingFilter):

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters
+from edgeml_client.filters.scaling import ROUNDING_MARGIN
 from edgeml_client.filters.vector_filter import VectorFilter
 from edgeml_client.updates.vector import DeltaVector
 
@@ -23,8 +24,6 @@ _NUM_ITERATIONS: Final = 4
 
 _EXPONENTS: Final = (-126, 126)
 """Powers of two that float32 holds, and their inverses too."""
-
-_ROUNDING_MARGIN: Final = 1.0 - 2.0**-23
 
 
 class Rank(FilterParameters):
@@ -73,7 +72,7 @@ class LowRankFilter(VectorFilter):
         norm_after = vector.norm()
         if norm_after <= norm:
             return norm_after
-        np.multiply(vector.values, norm / norm_after * _ROUNDING_MARGIN, out=vector.values)
+        np.multiply(vector.values, norm / norm_after * ROUNDING_MARGIN, out=vector.values)
         return vector.norm()
 
 

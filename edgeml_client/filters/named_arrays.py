@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Final
 
 import numpy as np
 from pydantic import Field
@@ -19,6 +19,8 @@ from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["ExcludeFilter", "OnlyFilter", "is_named"]
+
+_MAX_LISTED: Final = 20
 
 _Pattern = Annotated[str, Field(min_length=1)]
 
@@ -64,7 +66,7 @@ class _ByNameFilter(VectorFilter):
             if not any(is_named(name, (pattern,)) for name in arrays):
                 raise FilterConfigError(
                     f"filter {self.filter_type!r}: {pattern!r} matches no floating array of the model; these "
-                    f"are: {', '.join(arrays[:20])}{' ...' if len(arrays) > 20 else ''}"  # noqa: PLR2004
+                    f"are: {', '.join(arrays[:_MAX_LISTED])}{' ...' if len(arrays) > _MAX_LISTED else ''}"
                 )
 
     @override

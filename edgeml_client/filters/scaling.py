@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Final
 
 import numpy as np
 from typing_extensions import override
@@ -10,7 +11,10 @@ from typing_extensions import override
 from edgeml_client.filters.vector_filter import VectorFilter
 from edgeml_client.updates.vector import DeltaVector
 
-__all__ = ["ScalingFilter"]
+__all__ = ["ROUNDING_MARGIN", "ScalingFilter"]
+
+ROUNDING_MARGIN: Final = 1.0 - 2.0**-23
+"""Rounding a product to float32 may enlarge it by 2**-24; twice that keeps the bound strict."""
 
 
 class ScalingFilter(VectorFilter):

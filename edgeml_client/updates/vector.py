@@ -120,10 +120,6 @@ class DeltaVector:
         """Return all views by name."""
         return dict(self.items())
 
-    def copy(self) -> DeltaVector:
-        """Return a vector that shares nothing with this one."""
-        return DeltaVector(self.values.copy(), self.layout)
-
     def read_into(self, target: Float32Array, *, start: int) -> None:
         """Copy the numbers from position ``start`` on to ``target``."""
         target[...] = self.values[start : start + target.size]

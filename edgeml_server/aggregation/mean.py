@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from edgeml_client.updates import Float32Array
 from edgeml_client.updates.coding import Chunk
 
 __all__ = ["BLOCK_LENGTH", "Addend", "RunningMean"]
 
 BLOCK_LENGTH: Final = 1 << 16
 """Elements handled at a time: 256 KiB of float32 stay in the cache of one core."""
-
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

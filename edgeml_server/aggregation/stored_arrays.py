@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeml_client.updates.arrays import NUMPY_DTYPES, raw_bytes, widen_bfloat16
+from edgeml_client.updates.arrays import NUMPY_DTYPES, Float32Array, raw_bytes, widen_bfloat16
 from edgeml_client.updates.layout import DType
 
 __all__ = ["add_to_stored"]
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def add_to_stored(

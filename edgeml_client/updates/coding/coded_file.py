@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from edgeml_client.errors import InvalidUpdateError, NonFiniteError
 from edgeml_client.schemas import UpdateHeader
-from edgeml_client.updates.arrays import NUMPY_DTYPES, widen_bfloat16
+from edgeml_client.updates.arrays import NUMPY_DTYPES, Float32Array, widen_bfloat16
 from edgeml_client.updates.coding.frames import FrameReader
 from edgeml_client.updates.coding.index import decode_index
 from edgeml_client.updates.coding.levels import dequantize, unpack
@@ -33,8 +33,6 @@ from edgeml_client.updates.safetensors_header import Header, HeaderEntry
 from edgeml_client.updates.vector import sum_of_squares
 
 __all__ = ["CodedUpdateFile"]
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class CodedUpdateFile:

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeml_client.errors import InvalidUpdateError
+from edgeml_client.updates.arrays import Float32Array
 from edgeml_client.updates.coding.spec import Coding
 
 __all__ = ["Quantized", "dequantize", "pack", "quantize", "unpack"]
 
-Float32Array = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.signedinteger[Any]]
 
 _SMALLEST_NORMAL: Final = np.float32(np.finfo(np.float32).tiny)

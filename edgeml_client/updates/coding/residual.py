@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
 from edgeml_client.durable import flushing_early, sync_content, sync_folder
 from edgeml_client.errors import InvalidUpdateError, RoundStateError
 from edgeml_client.schemas import WireBody
+from edgeml_client.updates.arrays import Float32Array
 from edgeml_client.updates.layout import Layout
+from edgeml_client.updates.mapped_file import read_into
 from edgeml_client.updates.paths import path_segment
 from edgeml_client.updates.vector import BLOCK
 
@@ -41,8 +42,6 @@ _SLOTS: Final = ("a", "b")
 _MAGIC: Final = b"edgeml residual\n"
 _HEADER_BYTES: Final = 1 << 14
 _CRC_BYTES: Final = 4
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class Numbers(Protocol):
@@ -112,14 +111,18 @@ class KeptResidual:
             self._stream = FileIO(descriptor, closefd=False)
 
     def add_to_(self, target: Float32Array, *, start: int) -> None:
-        """Add the numbers from position ``start`` on to ``target``, which is flat."""
+        """Add the numbers from position ``start`` on to ``target``, which is flat.
+
+        Raises:
+            OSError: They cannot be read any more.
+        """
         if self.is_empty:
             return
         self._stream.seek(_HEADER_BYTES + start * self._scratch.itemsize)
         for first in range(0, target.size, BLOCK):
             block = target[first : first + BLOCK]
             kept = self._scratch[: block.size]
-            self._stream.readinto(kept.data)
+            read_into(self._stream, kept.data.cast("B"))
             block += kept
 
 
