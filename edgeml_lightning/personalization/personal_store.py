@@ -32,6 +32,9 @@ _T = TypeVar("_T")
 _SUFFIX: Final = ".safetensors"
 _REFUSED: Final = "refused"
 
+_BEFORE_IT: Final = "go on from the state before it, or from the global model if there is none"
+_WITHOUT_MARKS: Final = "go on with fresh random numbers"
+
 
 class PersonalStore:
     """The last few personal states of each model, one file each, on the local disk.
@@ -107,7 +110,7 @@ class PersonalStore:
             return state
 
         for path in reversed(self._entries(self._folder(key))):
-            state = _read(path, decode)
+            state = _read(path, decode, otherwise=_BEFORE_IT)
             if state.round_id != before_round:
                 return state
         return None
@@ -140,7 +143,9 @@ class PersonalStore:
             PersonalStateError: They are damaged or foreign. They were set aside; the next call finds none.
         """
         path = self._marks_path(key, rank)
-        return _read(path, lambda data: decode_marks(data, key=key)) if path.exists() else None
+        if not path.exists():
+            return None
+        return _read(path, lambda data: decode_marks(data, key=key), otherwise=_WITHOUT_MARKS)
 
     # Files.
 
@@ -201,14 +206,14 @@ def _revision_for(entries: list[Path], round_id: str) -> int:
     return int(newest.stem) + (0 if is_same_round else 1)
 
 
-def _read(path: Path, decode: Callable[[bytes], _T]) -> _T:
+def _read(path: Path, decode: Callable[[bytes], _T], *, otherwise: str) -> _T:
     try:
         return decode(path.read_bytes())
     except PersonalStateError as exc:
-        raise _set_aside(path, reason=str(exc)) from exc
+        raise _set_aside(path, reason=str(exc), otherwise=otherwise) from exc
 
 
-def _set_aside(path: Path, *, reason: str) -> PersonalStateError:
+def _set_aside(path: Path, *, reason: str, otherwise: str) -> PersonalStateError:
     aside = path.parent / _REFUSED
     aside.mkdir(exist_ok=True)
     target, number = aside / path.name, 1
@@ -217,6 +222,6 @@ def _set_aside(path: Path, *, reason: str) -> PersonalStateError:
         target = aside / f"{path.stem}-{number}{_SUFFIX}"
     path.rename(target)
     return PersonalStateError(
-        f"the personal state {path.name} cannot be used: {reason}. It is kept as {target}; start again to "
-        "go on from the state before it, or from the global model if there is none"
+        f"in the personal store, {path.name} cannot be used: {reason}. It is kept as {target}; start again "
+        f"to {otherwise}"
     )
