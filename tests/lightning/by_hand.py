@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -96,3 +98,15 @@ def assert_same(ours: Arrays, reference: Arrays) -> None:
     for name, expected in reference.items():
         if expected.is_floating_point():
             torch.testing.assert_close(ours[name], expected, rtol=0, atol=1e-6, msg=name)
+
+
+class PowerCut(L.Callback):
+    """Saves after the first epoch, and fails in the second."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            raise RuntimeError("power cut")
+        trainer.save_checkpoint(self.path)

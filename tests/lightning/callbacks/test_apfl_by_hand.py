@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from tests.lightning.by_hand import (
     NUM_DEVICES,
     NUM_ROUNDS,
     Arrays,
+    PowerCut,
     arrays_of,
     assert_same,
     mean_change,
@@ -146,18 +146,6 @@ def test_the_personal_figures_are_those_of_the_mixture(federation: Federation) -
     assert callback.last_round is not None
     (figures,) = trainer().validate(callback.personal_module(), loader(digits_of(1)), verbose=False)
     assert callback.last_round.personal_metrics["val_loss"] == pytest.approx(figures["val_loss"])
-
-
-class PowerCut(L.Callback):
-    """Saves after the first epoch, and fails in the second."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.current_epoch == 1:
-            raise RuntimeError("power cut")
-        trainer.save_checkpoint(self.path)
 
 
 def test_a_round_goes_on_from_its_checkpoint_with_its_mixture(federation: Federation, tmp_path: Path) -> None:

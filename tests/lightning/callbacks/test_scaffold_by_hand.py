@@ -19,6 +19,7 @@ from tests.lightning.by_hand import (
     NUM_DEVICES,
     NUM_ROUNDS,
     Arrays,
+    PowerCut,
     arrays_of,
     assert_same,
     backward_,
@@ -185,18 +186,6 @@ def test_a_late_device_keeps_its_variate_as_it_was(federation: Federation) -> No
     assert watcher.arrays.keys() == before.keys()
     for name, value in before.items():
         assert torch.equal(watcher.arrays[name], value), name
-
-
-class PowerCut(L.Callback):
-    """Saves after the first epoch, and fails in the second."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.current_epoch == 1:
-            raise RuntimeError("power cut")
-        trainer.save_checkpoint(self.path)
 
 
 def test_a_round_goes_on_from_its_checkpoint_with_its_variates(
