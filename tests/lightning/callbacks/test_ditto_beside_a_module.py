@@ -199,14 +199,14 @@ def test_the_personal_model_and_its_momentum_survive_a_restart(federation: Feder
     assert_equal(
         dict(restarting.personal_module().state_dict()), dict(staying.personal_module().state_dict())
     )
-    files = sorted(path.name for path in clients[0].device_dir.rglob("*.safetensors"))
-    assert files == ["00000001.safetensors", "00000002.safetensors"]
+    states = sorted(path.name for path in clients[0].device_dir.rglob("0*.safetensors"))
+    assert states == ["00000001.safetensors", "00000002.safetensors"]
 
 
 def test_a_damaged_personal_model_is_set_aside_and_the_next_fit_goes_on(federation: Federation) -> None:
     callback = joined(federation, strategy=Ditto(0.3), num_rounds=2)
     fit(make(), callback)
-    (path,) = federation.clients[0].device_dir.rglob("*.safetensors")
+    (path,) = federation.clients[0].device_dir.rglob("0*.safetensors")
     path.write_bytes(b"damaged")
 
     with pytest.raises(PersonalStateError, match="is kept as"):
@@ -229,7 +229,7 @@ def test_a_personal_model_that_diverged_is_not_kept(
     assert "the one from before this round is kept" in caplog.text
     assert callback.last_round is not None
     assert callback.last_round.update_status == "accepted"
-    assert not list(federation.clients[0].device_dir.rglob("*.safetensors"))
+    assert not list(federation.clients[0].device_dir.rglob("0*.safetensors"))
 
 
 @pytest.mark.filterwarnings("ignore:`training_step` returned `None`:UserWarning")
