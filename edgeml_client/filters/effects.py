@@ -44,7 +44,7 @@ class Sparsity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterEffects:
-    """What a filter does to sensitivity, to sparsity and to bytes.
+    """What a filter does to sensitivity, to sparsity, to bytes and to arrays among each other.
 
     The defaults promise nothing. They hold for a filter of your own that declares nothing: it may stand
     anywhere but behind one that masks, and is taken to spoil every bound, zero and grid before it.
@@ -56,6 +56,9 @@ class FilterEffects:
         bits_per_number: The bits that a number which is not zero takes afterwards in the coded form;
             ``None`` if no more than before, 32 if the numbers afterwards are any floats.
         masks: Whether the result can only be read in the sum over devices, as in secure aggregation.
+        arrays_apart: Whether it treats each array by itself: weighs none against another, and leaves none
+            out. Strategies that send more than the model allow no others. Declared by the class, as it is
+            asked before there is an instance.
 
     Raises:
         ValueError: ``max_norm`` is missing, superfluous or not above 0, or the bits are not 1 to 32.
@@ -70,6 +73,7 @@ class FilterEffects:
     sparsity: Sparsity = Sparsity.UNKNOWN
     bits_per_number: int | None = 32
     masks: bool = False
+    arrays_apart: bool = False
 
     def __post_init__(self) -> None:
         if (self.max_norm is not None) != (self.sensitivity is Sensitivity.BOUNDS):

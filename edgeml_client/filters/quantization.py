@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -57,12 +58,13 @@ class QuantizationFilter(VectorFilter):
 
     filter_type = "quantization"
     parameters_type = NumBits
+    effects = FilterEffects(sparsity=Sparsity.ADDS, arrays_apart=True)
 
     def __init__(self, bits: int, *, rounding: Rounding = "nearest") -> None:
         super().__init__(bits=bits, rounding=rounding)
         self.bits = int(bits)
         self.rounding: Rounding = rounding
-        self.effects = FilterEffects(sparsity=Sparsity.ADDS, bits_per_number=self.bits)
+        self.effects = replace(type(self).effects, bits_per_number=self.bits)
 
     @property
     def largest_level(self) -> int:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import (
-    _MultiProcessingLauncher as MultiProcessingLauncher,  # pyright: ignore[reportPrivateUsage]
+    _MultiProcessingLauncher as MultiProcessingLauncher,  # pyright: ignore[reportPrivateUsage] - what spawn and fork share
 )
 from lightning.pytorch.utilities.signature_utils import (
-    is_param_in_hook_signature,  # pyright: ignore[reportUnknownVariableType]
+    is_param_in_hook_signature,  # pyright: ignore[reportUnknownVariableType] - takes any Callable
 )
 from torch import nn
 from torch.optim import Optimizer
 
 from edgeml_client.errors import ConfigurationError
+from edgeml_client.filters import FilterRegistry
 from edgeml_lightning.distributed.sharding import is_sharded
 from edgeml_lightning.errors import UnsupportedTrainingError
 from edgeml_lightning.naming import modules_by_path
-from edgeml_lightning.strategies import Ditto, FederatedStrategy
+from edgeml_lightning.strategies import FederatedStrategy
 
 __all__ = [
     "check_companions",
@@ -32,9 +32,6 @@ __all__ = [
     "check_trainer",
     "require_lightning",
 ]
-
-_KEEP_ARRAYS_APART: Final = frozenset({"quantization"})
-"""Filters that neither weigh arrays of an update against each other nor leave any of them out."""
 
 
 def require_lightning(subject: object, *, kind: type[object]) -> None:
@@ -90,7 +87,7 @@ def check_optimizers(strategy: FederatedStrategy, optimizers: list[Optimizer]) -
     Raises:
         UnsupportedTrainingError: An optimizer evaluates the loss several times in one step.
     """
-    if not (strategy.changes_gradient or strategy.keeps_model or strategy.min_epochs > 1):
+    if not (strategy.changes_gradient or strategy.keeps_model or strategy.lets_rest):
         return
     for optimizer in optimizers:
         if isinstance(optimizer, torch.optim.LBFGS):
@@ -168,12 +165,18 @@ def check_companions(strategy: FederatedStrategy, trainer: L.Trainer, filter_typ
                 f"plain SGD allows: use torch.optim.SGD without momentum, not {_described(optimizer)}, or "
                 "another strategy"
             )
-    if joint := sorted(set(filter_types) - _KEEP_ARRAYS_APART):
+    if joint := [kind for kind in sorted(set(filter_types)) if not _keeps_arrays_apart(kind)]:
         raise UnsupportedTrainingError(
             f"the update of {name} holds changes of the model and, larger by 1 / (steps * learning rate), of "
             f"control variates, and {', '.join(joint)} may weigh one against the other or leave some out: "
-            f"use {', '.join(sorted(_KEEP_ARRAYS_APART))} alone, or another strategy"
+            "use quantization alone, or another strategy; a filter of your own that does neither declares "
+            "FilterEffects(arrays_apart=True) in its class"
         )
+
+
+def _keeps_arrays_apart(filter_type: str) -> bool:
+    filter_class = FilterRegistry.get(filter_type)
+    return filter_class is not None and filter_class.effects.arrays_apart
 
 
 def _is_plain_sgd(optimizer: Optimizer) -> bool:
@@ -194,12 +197,12 @@ def check_second_model(trainer: L.Trainer, module: L.LightningModule, *, strateg
     """
     name = type(strategy).__name__
     way_out = (
-        "write the module as a DittoModule instead"
-        if isinstance(strategy, Ditto)
-        else f"use a strategy without a second model instead of {name}"
+        f"use a strategy without a second model instead of {name}"
+        if strategy.module_form is None
+        else f"write the module as a {strategy.module_form} instead"
     )
     if any(map(is_sharded, module.parameters())):
-        both = " and shard both of its models in configure_model" if isinstance(strategy, Ditto) else ""
+        both = "" if strategy.module_form is None else " and shard both of its models in configure_model"
         raise UnsupportedTrainingError(
             "this module's parameters are sharded over processes, so that no second copy can be made of it: "
             f"{way_out}{both}"

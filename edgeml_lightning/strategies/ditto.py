@@ -38,6 +38,7 @@ class Ditto(FederatedStrategy):
 
     name: ClassVar[str] = "ditto"
     round_fields: ClassVar[tuple[str, ...]] = ("lambda_ditto",)
+    module_form: ClassVar[str | None] = "DittoModule"
 
     lambda_ditto: float | None = None
     compiled: bool = field(default=False, kw_only=True)

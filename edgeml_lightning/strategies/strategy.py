@@ -49,6 +49,7 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
     ``keeps_model``,             whether a second, personal model trains beside the shared one, what is added
     ``add_to_personal_           to its gradient, and how it is mixed with the shared one
     gradient_``, ``mixing``
+    ``module_form``              the class with which users write both models as one module, if there is one
     ``own_arrays``               what else the device keeps from round to round
     ``origin_of``                which array of the global model a kept one starts from
     ``companions``,              what travels beside the model, how it corrects gradients, what becomes of the
@@ -71,6 +72,9 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
 
     round_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that a round's configuration may fill, under the same name, when the user left them open."""
+
+    module_form: ClassVar[str | None] = None
+    """The class whose subclasses hold the shared and the personal model in one module, if there is one."""
 
     buffers: BufferPolicy = field(default="average", kw_only=True)
     trainable_only: bool = field(default=False, kw_only=True)
@@ -131,6 +135,11 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
         """
         del split, epoch
         return frozenset()
+
+    @property
+    def lets_rest(self) -> bool:
+        """Whether parameters may rest at all: whether :meth:`resting` is overridden."""
+        return type(self).resting is not FederatedStrategy.resting
 
     # What is added to the gradient.
 

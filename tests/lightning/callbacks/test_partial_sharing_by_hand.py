@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError, ModelMismatchError
-from edgeml_lightning import Ditto, FedAvg, FedBN, FederatedCallback, FedPerModule, FedRep
+from edgeml_lightning import (
+    Ditto,
+    FedAvg,
+    FedBN,
+    FederatedCallback,
+    FederatedStrategy,
+    FedPer,
+    FedPerModule,
+    FedRep,
+)
 from edgeml_lightning.errors import UnsupportedTrainingError
+from edgeml_lightning.partition import Partition
 from tests.lightning.by_hand import (
     LR,
     MOMENTUM,
@@ -229,15 +241,27 @@ def test_a_trial_run_may_be_shorter(federation: Federation) -> None:
     assert callback.last_receipt is None
 
 
-def test_an_optimizer_that_searches_along_a_line_cannot_let_a_part_rest(federation: Federation) -> None:
+@dataclass(frozen=True)
+class FirstTheBody(FedPer):
+    """Lets the head rest in every epoch, and needs no second one."""
+
+    @override
+    def resting(self, split: Partition, *, epoch: int) -> frozenset[str]:
+        return frozenset(split.kept)
+
+
+@pytest.mark.parametrize("strategy", [FedRep(["classifier"], head_epochs=1), FirstTheBody(["classifier"])])
+def test_an_optimizer_that_searches_along_a_line_cannot_let_a_part_rest(
+    federation: Federation, strategy: FederatedStrategy
+) -> None:
     class Searching(DigitsNet):
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.LBFGS(self.parameters())
 
     federation.register_model(seeded())
 
-    with pytest.raises(UnsupportedTrainingError, match="FedRep's change of the gradient"):
-        one_round(federation, seeded(Searching), strategy=FedRep(["classifier"], head_epochs=1), max_epochs=2)
+    with pytest.raises(UnsupportedTrainingError, match=f"{type(strategy).__name__}'s change of the gradient"):
+        one_round(federation, seeded(Searching), strategy=strategy, max_epochs=2)
 
 
 def test_a_module_that_names_its_head_can_be_trained_by_fedrep(federation: Federation) -> None:

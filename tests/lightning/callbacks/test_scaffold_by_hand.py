@@ -12,7 +12,9 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 from torch.optim.lr_scheduler import StepLR
 
+from edgeml_client import DeltaFilter, FilterRegistry
 from edgeml_client.errors import ConfigurationError, RoundClosedError
+from edgeml_client.filters import FilterEffects
 from edgeml_lightning import FedAvg, FederatedCallback, Scaffold
 from edgeml_lightning.errors import FederationError, UnsupportedTrainingError
 from tests.lightning.by_hand import (
@@ -317,3 +319,24 @@ def test_a_filter_that_weighs_variates_against_the_model_is_refused(federation: 
 
     with pytest.raises(UnsupportedTrainingError, match="gaussian_noise, gradient_clip may weigh"):
         trainer(callback).fit(seeded(Net), loader(digits_of(0)))
+
+
+def test_a_filter_that_declares_to_keep_arrays_apart_is_let_through(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clamp(DeltaFilter):
+        def process(self, delta: dict[str, Any], config: Any = None) -> dict[str, Any]:
+            return {name: array.clip(-0.5, 0.5) for name, array in delta.items()}
+
+    FilterRegistry.register("clamp", Clamp)
+    try:
+        callback = begin(federation, seeded(Net))
+        callback.filters = ({"type": "clamp"},)
+        with pytest.raises(UnsupportedTrainingError, match=r"clamp may weigh.*arrays_apart=True"):
+            trainer(callback).fit(seeded(Net), loader(digits_of(0)))
+
+        monkeypatch.setattr(Clamp, "effects", FilterEffects(arrays_apart=True))
+        trainer(callback).fit(seeded(Net), loader(digits_of(0)))
+        assert callback.last_receipt is not None
+    finally:
+        FilterRegistry.unregister("clamp")
