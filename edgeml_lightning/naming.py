@@ -1,15 +1,19 @@
-"""How arrays are called: by the module's own paths, whatever wraps it; and prefixes in front of names."""
+"""How arrays are called: by the module's own paths, whatever wraps it; with a slash, if they are none of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeVar, cast
 
 from torch import nn
 
+from edgeml_client.errors import ConfigurationError
+
 __all__ = [
     "PERSONAL_PREFIX",
     "canonical_name",
+    "check_beside",
+    "is_companion",
     "modules_by_path",
     "parameter_names",
     "under_prefix",
@@ -33,6 +37,36 @@ def canonical_name(name: str) -> str:
         'body.0.weight'
     """
     return ".".join(segment for segment in name.split(".") if segment not in _WRAPPERS)
+
+
+def is_companion(name: str) -> bool:
+    """Return whether a name is of an array beside the module's: those of a module are paths with dots.
+
+    Example:
+        >>> is_companion("scaffold/body.weight"), is_companion("body.weight")
+        (True, False)
+    """
+    return "/" in name
+
+
+def check_beside(names: Iterable[str], *, of: object) -> None:
+    """Check that arrays beside a module's can be told from it, and from those of a personal model.
+
+    Args:
+        names: What the arrays are called.
+        of: The strategy that has them.
+
+    Raises:
+        ConfigurationError: A name has no slash, or begins with :data:`PERSONAL_PREFIX`.
+    """
+    owner = type(of).__name__
+    for name in names:
+        if not is_companion(name) or name.startswith(PERSONAL_PREFIX):
+            better = f"{owner.lower()}/{name.removeprefix(PERSONAL_PREFIX)}"
+            raise ConfigurationError(
+                f"{owner} calls an array beside the module's {name!r}, which could be one of the module or of "
+                f"its personal model: put a prefix of its own and a slash in front, such as {better!r}"
+            )
 
 
 def modules_by_path(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

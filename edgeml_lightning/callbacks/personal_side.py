@@ -14,7 +14,13 @@ from edgeml_lightning.callbacks.requirements import check_second_model
 from edgeml_lightning.callbacks.running_round import RunningRound
 from edgeml_lightning.distributed import LocalRanks, Ranks
 from edgeml_lightning.exchange import model_state
-from edgeml_lightning.naming import PERSONAL_PREFIX, parameter_names, under_prefix, with_prefix
+from edgeml_lightning.naming import (
+    PERSONAL_PREFIX,
+    check_beside,
+    parameter_names,
+    under_prefix,
+    with_prefix,
+)
 from edgeml_lightning.personalization.optimizer_state import (
     OptimizerState,
     named_optimizer_state,
@@ -48,7 +54,13 @@ class PersonalSide:
 
     @staticmethod
     def expected_arrays(module: L.LightningModule, running: RunningRound) -> dict[str, Tensor]:
-        """Return the arrays that a personal state of this round has; empty if nothing is personal."""
+        """Return the arrays that a personal state of this round has; empty if nothing is personal.
+
+        Raises:
+            ConfigurationError: What the strategy keeps, or sends, beside arrays of the module has a name that
+                could be one of them, or is sent and not kept.
+        """
+        _check_beside(running)
         state = model_state(module)
         arrays = {name: state[name] for name in running.split.kept}
         if running.strategy.keeps_model:
@@ -159,6 +171,15 @@ def _gathered(
         arrays=arrays,
         optimizer=optimizer,
     )
+
+
+def _check_beside(running: RunningRound) -> None:
+    check_beside((*running.own, *running.received_beside), of=running.strategy)
+    if unkept := sorted(running.received_beside.keys() - running.own.keys()):
+        raise ConfigurationError(
+            f"{type(running.strategy).__name__} has companions that the device does not keep: name "
+            f"{', '.join(unkept[:5])} in own_arrays too"
+        )
 
 
 def _without(values: Mapping[str, _Value], names: Iterable[str]) -> dict[str, _Value]:

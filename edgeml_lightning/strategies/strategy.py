@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.schemas import RoundConfig
 from edgeml_lightning.exchange import model_state
+from edgeml_lightning.naming import check_beside
 from edgeml_lightning.partition import BufferPolicy, Partition, partition
 
 __all__ = ["FederatedStrategy", "Mixing"]
@@ -116,8 +117,9 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
         Raises:
             ConfigurationError: The strategy does not fit the module.
         """
-        state = model_state(module)
-        return {name: state[name] for name in self.split(module).received} | self.companions(module)
+        state, companions = model_state(module), self.companions(module)
+        check_beside(companions, of=self)
+        return {name: state[name] for name in self.split(module).received} | companions
 
     # What trains when.
 
@@ -183,7 +185,7 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
         """Return what the device keeps beside arrays of the module, with what it starts from.
 
         What changes these tensors in place changes what is kept for the next round. A name holds a slash,
-        so that no array of the module has it.
+        so that no array of the module has it, and does not begin with ``personal/``.
         """
         del module
         return {}
