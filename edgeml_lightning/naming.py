@@ -1,4 +1,4 @@
-"""How arrays are called: by the module's own paths, whatever wraps it; with a slash, if they are none of it."""
+"""How arrays are called: by the module's own paths, whatever wraps it; and with a slash beside them."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def check_beside(names: Iterable[str], *, of: object) -> None:
         if not is_companion(name) or name.startswith(PERSONAL_PREFIX):
             better = f"{owner.lower()}/{name.removeprefix(PERSONAL_PREFIX)}"
             raise ConfigurationError(
-                f"{owner} calls an array beside the module's {name!r}, which could be one of the module or of "
-                f"its personal model: put a prefix of its own and a slash in front, such as {better!r}"
+                f"{owner} calls an array beside the module's {name!r}, which could be one of the module or "
+                f"of its personal model: put a prefix of its own and a slash in front, such as {better!r}"
             )
 
 
