@@ -278,7 +278,7 @@ class FederatedTrainer:
             if left_s <= 0:
                 return f"no round of model {self.model!r} was offered to this device within {self.wait_s:g} s"
             if self._last is None and pause_s == 0:
-                announce_wait(model=self.model, wait_s=self.wait_s)
+                announce_wait(client, model=self.model, wait_s=self.wait_s)
             pause_s = _LOOK_AGAIN_S
 
     def _find_end(self) -> str | None:

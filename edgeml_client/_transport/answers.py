@@ -29,6 +29,11 @@ _HINTS: Final[dict[int, str]] = {
     HTTPStatus.TOO_MANY_REQUESTS: "the control plane is overloaded: try again later",
 }
 _OTHER_BASE: Final = "if this address is no part of the API, let EDGEML_API_BASE end in /api/v1"
+_UNAUTHENTICATED: Final = (
+    "this client has no tokens: pass auth_token_provider=auth.get_access_token_sync, or make it with "
+    "edgeml_client.connect()"
+)
+_ENROLMENT: Final = "/device-auth/"
 _SERVER_FAILED: Final = "the control plane failed: try again later, and look for this request in its log"
 
 
@@ -38,6 +43,7 @@ class Answer:
 
     Attributes:
         url: The address without credentials, query and fragment, which may hold secrets.
+        had_token: Whether the request carried one.
     """
 
     method: str
@@ -45,6 +51,7 @@ class Answer:
     status_code: int
     headers: httpx.Headers
     content: bytes
+    had_token: bool = True
 
 
 def shown_url(url: httpx.URL) -> str:
@@ -69,6 +76,7 @@ def read_answer(response: httpx.Response, *, max_bytes: int) -> Answer:
         status_code=response.status_code,
         headers=response.headers,
         content=bytes(content),
+        had_token="authorization" in response.request.headers,
     )
 
 
@@ -116,6 +124,8 @@ def refused(answer: Answer) -> RequestRefusedError:
         parts.append(_SERVER_FAILED)
     elif said is None and status in _HINTS:
         parts.append(_HINTS[status])
+    elif status == HTTPStatus.UNAUTHORIZED and not (answer.had_token or _ENROLMENT in answer.url):
+        parts.append(_UNAUTHENTICATED)
     elif status == HTTPStatus.NOT_FOUND and "/api/v1/" not in answer.url:
         parts.append(_OTHER_BASE)
     return refusal(

@@ -230,7 +230,8 @@ class HttpTransport:
         tries = "1 try" if back_off.num_failures == 1 else f"{back_off.num_failures} tries"
         return ConnectionFailedError(
             f"no answer from {shown_url(error.request.url)} after {tries} ({what}): "
-            "check the address (EDGEML_API_BASE), the network and that the control plane runs, then try again"
+            "check the address (what was given here, or EDGEML_API_BASE), the network and that the control "
+            "plane runs, then try again"
         )
 
     def _try(self, request: WireRequest, read: Callable[[httpx.Response], T]) -> T:

@@ -59,7 +59,11 @@ class RoundRecord:
         """Say in one line what was done."""
         number = self.round_id if self.round_number is None else f"round {self.round_number}"
         series = "" if self.num_rounds is None else f" of {self.num_rounds}"
-        models = {"received": self.received_metrics, "personal": self.personal_metrics}
+        models = {
+            "received": self.received_metrics,
+            "local": NO_METRICS if self.received_metrics else self.local_metrics,
+            "personal": self.personal_metrics,
+        }
         shown = {model: found for model, metrics in models.items() if (found := headline(metrics))}
         figures = [f"{model} {name} {figure:.3g}" for model, (name, figure) in shown.items()]
         return (

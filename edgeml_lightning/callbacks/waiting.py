@@ -25,13 +25,16 @@ def wait_for_round(client: FederatedClient, *, model: str, wait_s: float) -> Rou
     offered = client.get_round_assignment(model=model)
     if offered is not None or wait_s == 0:
         return offered
-    announce_wait(model=model, wait_s=wait_s)
+    announce_wait(client, model=model, wait_s=wait_s)
     return client.get_round_assignment(model=model, wait_s=wait_s)
 
 
-def announce_wait(*, model: str, wait_s: float) -> None:
+def announce_wait(client: FederatedClient, *, model: str, wait_s: float) -> None:
     """Tell the user what the program waits for, where Lightning tells of its devices and its stop.
 
-    Lightning shows these lines to whoever has set up no logging, and a silent minute looks like a fault.
+    Lightning shows these lines to whoever has set up no logging, and a silent minute looks like a fault. A
+    round of another model that does wait for this device is named, since the model's name may be wrong.
     """
-    rank_zero_info(f"waiting up to {wait_s:g} s for a round of model {model!r}")
+    other = client.get_round_assignment()
+    hint = f"; one of model {other.model_id!r} waits for this device: is the name right?" if other else ""
+    rank_zero_info(f"waiting up to {wait_s:g} s for a round of model {model!r}{hint}")

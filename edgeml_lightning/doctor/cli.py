@@ -7,7 +7,8 @@ import dataclasses
 import importlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 1 when something failed, 2 for wrong arguments."""
     given = _parser().parse_args(argv)
     try:
-        report = _examine(given.module, given.data, head_layers=given.head)
+        with redirect_stdout(sys.stderr):  # what the module prints is no part of the report
+            report = _examine(given.module, given.data, head_layers=given.head)
     except ConfigurationError as exc:
         print(f"error: {exc}", file=sys.stderr)  # noqa: T201 - a command prints
         return _USAGE_ERROR
@@ -69,6 +71,8 @@ def _examine(module_path: str, data_path: str | None, *, head_layers: Sequence[s
     try:
         from edgeml_lightning.doctor.examination import examine  # noqa: PLC0415 - --help needs no torch
     except ModuleNotFoundError as exc:
+        if exc.name not in {"lightning", "torch", "torchmetrics"}:
+            raise
         raise MissingExtraError("edgeml doctor", extra="lightning") from exc
     module = _make(module_path, option="--module")
     data = _make(data_path, option="--data") if data_path else None
@@ -83,23 +87,25 @@ def _make(path: str, *, option: str) -> object:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found: object = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as exc:
-        raise ConfigurationError(f"{option} {path}: {exc}") from exc
+        made: object = _imported(module_name, name)()
+    except (Exception, SystemExit) as exc:
+        hint = f"; it is called without arguments: name a function that makes {name}" if _is_call(exc) else ""
+        raise ConfigurationError(f"{option} {path}: {type(exc).__name__}: {exc}{hint}") from exc
+    return made
+
+
+def _imported(module_name: str, name: str) -> Callable[[], object]:
+    found: object = getattr(importlib.import_module(module_name), name)
     if not callable(found):
-        raise ConfigurationError(f"{option} {path} must be a class or a function, not {type(found).__name__}")
-    try:
-        return found()
-    except TypeError as exc:
-        raise ConfigurationError(
-            f"{option} {path} cannot be called without arguments ({exc}): name a function that makes it"
-        ) from exc
+        raise TypeError(f"{name} must be a class or a function, not {type(found).__name__}")
+    return found
+
+
+def _is_call(error: BaseException) -> bool:
+    """Return whether arguments were missing."""
+    return isinstance(error, TypeError) and "argument" in str(error)
 
 
 def _as_json(report: Report) -> str:
     findings = [dataclasses.asdict(finding) for finding in report.findings]
     return json.dumps({"subject": report.subject, "worst": report.worst, "findings": findings}, indent=2)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

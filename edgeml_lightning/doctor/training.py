@@ -30,13 +30,20 @@ _TOLERANCE: Final = 1e-5
 def check_copies(module: L.LightningModule) -> Finding:
     """Return whether the module can be copied in this process and to another one."""
     try:
-        copy.deepcopy(module)
+        twin = copy.deepcopy(module)
     except Exception as exc:  # noqa: BLE001 - a user's own __deepcopy__ or __reduce__ may raise anything
         return Finding(
             check="copies",
             verdict=Verdict.FAIL,
             found=f"copy.deepcopy raises {type(exc).__name__}: {exc}",
             advice="Ditto and APFL train a copy: make in setup() what cannot be copied, or use a DittoModule",
+        )
+    if twin is module or type(twin) is not type(module):
+        return Finding(
+            check="copies",
+            verdict=Verdict.FAIL,
+            found="copy.deepcopy returns something else than a copy",
+            advice="let __deepcopy__ return a module of its own, or leave it out",
         )
     try:
         pickle.dumps(module)
@@ -90,7 +97,7 @@ def check_training(module: L.LightningModule, data: TrialData | None) -> Iterato
             check="optimizers", verdict=Verdict.FAIL, found=str(refusal), advice="use a first-order optimizer"
         )
         return
-    except Exception as exc:  # noqa: BLE001 - a user's own training step may raise anything
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - a user's own training step may raise anything
         yield Finding(
             check="training step",
             verdict=Verdict.FAIL,
@@ -117,6 +124,13 @@ def _compare(module: L.LightningModule, ours: Trial, autograd: Trial) -> Finding
             verdict=Verdict.FAIL,
             found="the optimizer took no step, or no parameter got a gradient",
             advice="return a loss from training_step, and give the parameters to the optimizer",
+        )
+    if not all(bool(gradient.isfinite().all()) for gradient in ours.gradients.values()):
+        return Finding(
+            check="proximal gradient",
+            verdict=Verdict.FAIL,
+            found="the first batch gives gradients that are NaN or infinite",
+            advice="make the loss finite first: updates that are not are refused",
         )
     largest = max(float(gradient.abs().max()) for gradient in autograd.gradients.values())
     apart = max(

@@ -74,6 +74,7 @@ def run_trial(module: L.LightningModule, data: TrialData | None, *, term_in_loss
         trainer = L.Trainer(
             accelerator="cpu",
             devices=1,
+            max_epochs=1,  # a module that steps by itself may never reach max_steps
             max_steps=1,
             limit_train_batches=1,
             limit_val_batches=0,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeml_client import DeviceAuthClient, connect
-from edgeml_client.errors import ConfigurationError, NotEnrolledError
+from edgeml_client import DeviceAuthClient, FederatedClient, connect
+from edgeml_client.errors import ConfigurationError, NotEnrolledError, UnauthorizedError
 from edgeml_server import EmbeddedServer
 
 
@@ -46,3 +46,14 @@ def test_an_environment_that_names_no_device_is_refused(environment: pytest.Monk
 
     with pytest.raises(ConfigurationError, match="EDGEML_DEVICE_ID is not set"):
         connect()
+
+
+def test_a_client_without_tokens_is_told_where_they_come_from(tmp_path: Path) -> None:
+    with (
+        EmbeddedServer() as server,
+        FederatedClient(api_base=server.api_base, org_id="clinic-a", state_dir=tmp_path) as client,
+        pytest.raises(
+            UnauthorizedError, match=r"auth_token_provider=.*or make it with edgeml_client.connect"
+        ),
+    ):
+        client.register()

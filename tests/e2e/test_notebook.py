@@ -21,12 +21,11 @@ def test_the_notebook_runs_from_top_to_bottom() -> None:
 
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute()
 
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     shown = "".join(
-        output.get("text", "") or output.get("data", {}).get("text/plain", "")
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
+        output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs
     )
     assert "DigitsNet: 11 pass, 0 warn, 0 fail" in shown
     assert "'personal': '" in shown
+    assert any("image/png" in output.get("data", {}) for output in outputs), "the picture is a picture"
     assert "compressed" in shown

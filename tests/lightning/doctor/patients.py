@@ -156,3 +156,36 @@ class Rows(L.LightningDataModule):
 
 def needs_a_width(width: int) -> L.LightningModule:
     raise AssertionError(width)
+
+
+def quits() -> L.LightningModule:
+    raise SystemExit(0)
+
+
+class Chatty(Healthy):
+    def __init__(self) -> None:
+        super().__init__()
+        print("hello")  # noqa: T201 - as modules do
+
+
+class Quits(Healthy):
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        raise SystemExit(0)
+
+
+class Rarely(Manual):
+    """Steps after every second batch, so never within a trial of one."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        if batch_idx % 2:
+            super().training_step(batch, batch_idx)
+
+
+class Diverges(Healthy):
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Any:
+        return super().training_step(batch, batch_idx) * float("nan")
+
+
+class CopiesNothing(Healthy):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self

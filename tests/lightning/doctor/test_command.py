@@ -40,14 +40,27 @@ def test_findings_are_there_for_programs(capsys: pytest.CaptureFixture[str]) -> 
     assert set(report["findings"][0]) == {"check", "verdict", "found", "advice"}
 
 
+def test_what_a_module_prints_is_no_part_of_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--module", f"{PATIENTS}:Chatty", "--json")
+
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["subject"] == "Chatty"
+    assert "hello" in printed.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--module", "patients"], "--module must look like package.module:Class, not 'patients'"),
-        (["--module", "no.such.module:Net"], "--module no.such.module:Net: No module named 'no'"),
+        (
+            ["--module", "no.such.module:Net"],
+            "--module no.such.module:Net: ModuleNotFoundError: No module named 'no'",
+        ),
         (["--module", f"{PATIENTS}:Nobody"], "has no attribute 'Nobody'"),
         (["--module", f"{PATIENTS}:NOT_CALLABLE"], "must be a class or a function, not int"),
-        (["--module", f"{PATIENTS}:needs_a_width"], "name a function that makes it"),
+        (["--module", f"{PATIENTS}:needs_a_width"], "name a function that makes needs_a_width"),
+        (["--module", f"{PATIENTS}:quits"], "quits: SystemExit: 0"),
+        (["--module", "tests.lightning.doctor.breaks_at_import:Net"], "ValueError: not today"),
         (["--module", f"{PATIENTS}:Rows"], "a lightning LightningModule is needed, not Rows"),
         (
             ["--module", f"{PATIENTS}:Healthy", "--data", f"{PATIENTS}:Healthy"],
@@ -67,7 +80,7 @@ def test_the_command_finds_modules_in_the_folder_it_is_called_in(tmp_path: Path)
         "from lightning.pytorch.demos.boring_classes import BoringModel as Net\n"
     )
 
-    command = [sys.executable, "-m", "edgeml_lightning.doctor.cli", "doctor", "--module", "net:Net"]
+    command = [sys.executable, "-m", "edgeml_lightning.doctor", "--module", "net:Net"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
 
     assert done.returncode == 0, done.stderr
