@@ -94,8 +94,8 @@ def split_coded_ending(
     """Return the filters to run on the vector, and how what they leave is coded.
 
     ``error_feedback``, ``sparsification`` and ``quantization`` at the end, in this order and each of them
-    optional, are carried out by the coding itself. Otherwise an update that is known to hold zeros is coded
-    without a loss. Any other one has no coded form.
+    optional, are carried out by the coding itself; subclasses of them run as they are. Otherwise an update
+    that is known to hold zeros is coded without a loss. Any other one has no coded form.
 
     Raises:
         FilterConfigError: ``error_feedback`` stands elsewhere.
@@ -132,7 +132,7 @@ _Filter = TypeVar("_Filter", bound=DeltaFilter)
 
 def _take_last_(before: list[FilterStep], kind: type[_Filter], taken: list[FilterStep]) -> _Filter | None:
     last = before[-1].step if before else None
-    if not isinstance(last, kind):
+    if type(last) is not kind:  # a subclass may do something else
         return None
     taken.insert(0, before.pop())
     return last
@@ -140,7 +140,7 @@ def _take_last_(before: list[FilterStep], kind: type[_Filter], taken: list[Filte
 
 def _without_loss(steps: Sequence[FilterStep]) -> CodedEnding | None:
     """Return how the numbers that are left by ``steps`` are coded; ``None`` if a dense file is smaller."""
-    if steps and isinstance(steps[-1].step, StochasticSignFilter):
+    if steps and type(steps[-1].step) is StochasticSignFilter:
         return CodedEnding(_SIGNS)
     return CodedEnding(_FLOATS) if _leave_zeros(steps) else None
 

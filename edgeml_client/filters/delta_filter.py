@@ -89,7 +89,8 @@ class DeltaFilter(ABC):
 
         Args:
             delta: The floating arrays by name, as the caller has them: torch tensors or NumPy arrays. In a
-                pipeline they are float32 views of one private vector, so writing to them is safe too.
+                pipeline they are float32 views of one private vector, so writing to them is safe, and so is
+                putting others in their place.
             config: The round's entry for this filter; ``None`` when the filter was passed as an object.
 
         Returns:

@@ -58,7 +58,7 @@ class LowRankFilter(VectorFilter):
 
     @override
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
-        self.apply_knowing_norm_(vector, norm=vector.norm(), generator=generator)
+        LowRankFilter.apply_knowing_norm_(self, vector, norm=vector.norm(), generator=generator)
 
     @override
     def apply_knowing_norm_(

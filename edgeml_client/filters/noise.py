@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from typing import Annotated, Any, Final, Self
 
 import numpy as np
@@ -69,11 +70,11 @@ class GaussianNoiseFilter(VectorFilter):
     def _canonical(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         return rename(values, old="stddev", new="sigma", filter_type=cls.filter_type)
 
-    def calibrated(self, *, max_norm: float) -> GaussianNoiseFilter:
-        """Return the filter with ``sigma`` = ``noise_multiplier`` * ``max_norm``.
+    def calibrated(self, *, max_norm: float) -> Self:
+        """Return the filter with ``sigma`` = ``noise_multiplier`` * ``max_norm``, of the same class.
 
         Raises:
-            FilterConfigError: It has another ``sigma`` already.
+            FilterConfigError: It has another ``sigma`` already, or float32 cannot hold this one.
         """
         sigma = (self.noise_multiplier or 0.0) * max_norm
         if self.sigma is not None and not math.isclose(self.sigma, sigma, rel_tol=1e-9):
@@ -81,7 +82,11 @@ class GaussianNoiseFilter(VectorFilter):
                 f"filter {self.filter_type!r}: sigma = {self.sigma!r} contradicts noise_multiplier = "
                 f"{self.noise_multiplier!r} behind a clip to {max_norm!r}; give one of the two"
             )
-        return GaussianNoiseFilter(sigma, noise_multiplier=self.noise_multiplier)
+        told = {**self._parameters.model_dump(exclude_defaults=True), "sigma": sigma}
+        filtering = copy(self)
+        filtering.sigma = sigma
+        filtering._parameters = self.parameters_type.read(told, filter_type=self.filter_type)  # noqa: SLF001 - a copy of this very object
+        return filtering
 
     @override
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:

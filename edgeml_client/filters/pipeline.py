@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeml_client.filters.audit import RanFilter, audited
-from edgeml_client.filters.delta_filter import DataKind, DeltaFilter, FilterConfig, applies_to
+from edgeml_client.filters.delta_filter import DataKind, DeltaFilter, FilterConfig
 from edgeml_client.filters.resolve import resolve_filters
 from edgeml_client.filters.result import FilterResult
 from edgeml_client.filters.step import FilterStep
@@ -54,13 +54,13 @@ def apply_filters(
         >>> clipped["w"].round(4).tolist(), clipped.audit_trail[0].norm_before
         ([0.6000000238418579, 0.800000011920929], 5.0)
     """
-    steps = resolve_filters(filters, strict=strict)
+    steps = resolve_filters(filters, data_kind=data_kind, strict=strict)
     floating = {name: value for name, value in delta.items() if describe(name, value).is_averaged}
     streamed = StreamedDelta.of(floating)
     for step in steps:
         step.step.check_layout(streamed.layout)
     vector, norm = streamed.vector()
-    ran = run_filters_(vector, steps, data_kind, norm=norm, examples=floating, generator=generator)
+    ran = run_filters_(vector, steps, norm=norm, examples=floating, generator=generator)
     trail = tuple(audited(ran, vector))
     filtered = _views(vector, floating)
     return FilterResult({name: filtered.get(name, value) for name, value in delta.items()}, trail)
@@ -69,7 +69,6 @@ def apply_filters(
 def run_filters_(
     vector: DeltaVector,
     steps: Iterable[FilterStep],
-    data_kind: DataKind = DataKind.WEIGHT_DIFF,
     *,
     norm: float | None = None,
     examples: State | None = None,
@@ -79,8 +78,7 @@ def run_filters_(
 
     Args:
         vector: It holds the numbers so far whenever a filter is yielded.
-        steps: Filters, resolved; those made for other kinds of data are skipped.
-        data_kind: What the vector holds.
+        steps: Filters, resolved for what the vector holds.
         norm: Its L2 norm, if that was just taken.
         examples: For each array one of the kind that the user's own filters get; by default NumPy arrays.
         generator: The source of noise; by default one seeded by the operating system.
@@ -93,10 +91,9 @@ def run_filters_(
     source = generator or secure_generator()
     norm = vector.norm() if norm is None else norm
     for step in steps:
-        if applies_to(step.step, data_kind):
-            before = norm
-            norm = _run_(step, vector, examples or vector.views(), norm=before, generator=source)
-            yield RanFilter(step, norm_before=before, norm_after=norm)
+        before = norm
+        norm = _run_(step, vector, examples or vector.views(), norm=before, generator=source)
+        yield RanFilter(step, norm_before=before, norm_after=norm)
 
 
 def _run_(
@@ -105,14 +102,17 @@ def _run_(
     """Filter ``vector`` in place, and return its norm afterwards."""
     if isinstance(step.step, VectorFilter):
         return step.step.apply_knowing_norm_(vector, norm=norm, generator=generator)
-    returned = step.step.process(_views(vector, examples), config=step.config)
-    if returned is not None:
-        vector.layout.require_same_arrays(
-            layout_of(returned),
-            summary=f"filter {step.type!r} must return the names and shapes it was given:",
-            match_dtypes=False,
-        )
-        vector.values[...] = DeltaVector.of(returned).values
+    views = _views(vector, examples)
+    passed = dict(views)
+    returned = step.step.process(passed, config=step.config)
+    result = passed if returned is None else returned  # a filter may put new arrays into what it was passed
+    vector.layout.require_same_arrays(
+        layout_of(result),
+        summary=f"filter {step.type!r} must return the names and shapes it was given:",
+        match_dtypes=False,
+    )
+    if any(array is not views[name] for name, array in result.items()):
+        vector.values[...] = DeltaVector.of(result).values
     return vector.norm()
 
 

@@ -8,7 +8,7 @@ from typing import cast
 
 from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters.calibration import calibrated
-from edgeml_client.filters.delta_filter import DeltaFilter, FilterConfig
+from edgeml_client.filters.delta_filter import DataKind, DeltaFilter, FilterConfig, applies_to
 from edgeml_client.filters.order import order_problems
 from edgeml_client.filters.registry import FilterRegistry
 from edgeml_client.filters.step import FilterStep
@@ -22,6 +22,7 @@ _LOG = logging.getLogger(__name__)
 def resolve_filters(
     filters: Iterable[FilterConfig | DeltaFilter],
     *,
+    data_kind: DataKind = DataKind.WEIGHT_DIFF,
     behind: Sequence[FilterStep] = (),
     strict: bool = True,
 ) -> tuple[FilterStep, ...]:
@@ -33,6 +34,8 @@ def resolve_filters(
 
     Args:
         filters: Config entries and filter objects, in order.
+        data_kind: What they are to be applied to. Those made for other kinds are checked and then left out:
+            they neither bound a norm nor stand in anyone's way.
         behind: Filters that run before these; they are not returned.
         strict: Refuse an unknown type or a wrong order; ``False`` logs a warning instead, skips the unknown
             type, and keeps the order.
@@ -45,7 +48,7 @@ def resolve_filters(
         >>> [str(step.step.effects.sensitivity) for step in resolve_filters([clip, noise])]
         ['bounds', 'randomizes']
     """
-    steps = _all_resolved(filters, strict=strict)
+    steps = _all_resolved(filters, data_kind, strict=strict)
     for problem in order_problems(steps, behind=behind):
         if strict:
             raise FilterConfigError(str(problem))
@@ -74,7 +77,7 @@ def resolve_announced(config: RoundConfig) -> tuple[FilterStep, ...]:
     Raises:
         FilterConfigError: A type, a key or a value is wrong, or such an order is asked for.
     """
-    steps = _all_resolved(filters_of(config), strict=True)
+    steps = _all_resolved(filters_of(config), DataKind.WEIGHT_DIFF, strict=True)
     for problem in order_problems(steps):
         if problem.breaks_privacy:
             raise FilterConfigError(str(problem))
@@ -82,8 +85,11 @@ def resolve_announced(config: RoundConfig) -> tuple[FilterStep, ...]:
     return steps
 
 
-def _all_resolved(filters: Iterable[FilterConfig | DeltaFilter], *, strict: bool) -> tuple[FilterStep, ...]:
-    return calibrated(tuple(_resolved(filters, strict=strict)))
+def _all_resolved(
+    filters: Iterable[FilterConfig | DeltaFilter], data_kind: DataKind, *, strict: bool
+) -> tuple[FilterStep, ...]:
+    steps = _resolved(filters, strict=strict)
+    return calibrated(tuple(step for step in steps if applies_to(step.step, data_kind)))
 
 
 def _resolved(filters: Iterable[FilterConfig | DeltaFilter], *, strict: bool) -> Iterator[FilterStep]:

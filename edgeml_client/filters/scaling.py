@@ -23,6 +23,11 @@ class ScalingFilter(VectorFilter):
     Where an update is coded, this happens block by block, and no filtered update is ever held as a whole.
     """
 
+    @property
+    def only_scales(self) -> bool:
+        """Whether :meth:`factor_for` is all there is to it; a subclass may have an operation of its own."""
+        return type(self).apply_knowing_norm_ is ScalingFilter.apply_knowing_norm_
+
     @abstractmethod
     def factor_for(self, norm: float) -> float:
         """Return what every number is multiplied by, in float32; 1 leaves the update as it is, bit by bit.
@@ -33,7 +38,7 @@ class ScalingFilter(VectorFilter):
 
     @override
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
-        self.apply_knowing_norm_(vector, norm=vector.norm(), generator=generator)
+        ScalingFilter.apply_knowing_norm_(self, vector, norm=vector.norm(), generator=generator)
 
     @override
     def apply_knowing_norm_(

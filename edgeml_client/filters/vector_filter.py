@@ -38,6 +38,12 @@ class VectorFilter(DeltaFilter):
     parameters_type: ClassVar[type[FilterParameters]]
     supported_data_kinds = (DataKind.WEIGHT_DIFF, DataKind.WEIGHTS)
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - passed on
+        """Let a class with an ``apply_`` of its own measure the norm, not tell it as its base would."""
+        super().__init_subclass__(**kwargs)
+        if "apply_" in vars(cls) and "apply_knowing_norm_" not in vars(cls):
+            cls.apply_knowing_norm_ = VectorFilter.apply_knowing_norm_  # type: ignore[method-assign]
+
     def __init__(self, **values: Any) -> None:  # noqa: ANN401 - checked by parameters_type
         self._parameters = self.parameters_type.read(values, filter_type=self.filter_type)
 
@@ -72,7 +78,8 @@ class VectorFilter(DeltaFilter):
     ) -> float:
         """Filter ``vector`` in place, and return its L2 norm afterwards.
 
-        A filter that can tell one norm from the other overrides this, and saves passes over the vector.
+        A filter that can tell one norm from the other overrides this, and saves passes over the vector. A
+        subclass of it that overrides :meth:`apply_` alone gets this method back.
 
         Args:
             vector: As for :meth:`apply_`.
@@ -96,6 +103,5 @@ class VectorFilter(DeltaFilter):
         """
         chosen = self if config is None else self.from_config(config)
         vector = DeltaVector.of(delta)
-        vector.norm()
-        chosen.apply_(vector, generator=secure_generator())
+        chosen.apply_knowing_norm_(vector, norm=vector.norm(), generator=secure_generator())
         return {name: like(delta[name], view) for name, view in vector.items()}

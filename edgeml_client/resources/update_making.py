@@ -98,7 +98,7 @@ def _filtered(
     generator: np.random.Generator | None,
 ) -> tuple[NumberSource, tuple[float, ...], AuditTrail]:
     """Return numbers, what they still have to be multiplied by, and the audit trail."""
-    scaling = [step.step for step in steps if isinstance(step.step, ScalingFilter)]
+    scaling = [step.step for step in steps if isinstance(step.step, ScalingFilter) and step.step.only_scales]
     if len(scaling) < len(steps):
         vector, trail = _run(delta, steps, generator)
         return vector, (), trail

@@ -47,7 +47,8 @@ def checked_config(config: RoundConfig, layout: Layout) -> RoundConfig:
             step.step.check_layout(layout)
     except FilterConfigError as exc:
         raise InvalidContentError(f"config.filters: {exc}") from exc
-    asked_for = steps[len(steps) - len(config.filters) :]
+    num_implied = len(filters_of(config)) - len(config.filters)
+    asked_for = steps[num_implied:]
     filters = tuple({"type": step.type, **step.parameters} for step in asked_for)
     return config.model_copy(
         update={"filters": filters, "model_id": None, "version": None, "capabilities": ()}

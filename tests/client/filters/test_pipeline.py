@@ -337,6 +337,28 @@ def test_a_filter_of_ones_own_may_return_new_arrays_or_work_in_place() -> None:
     assert apply_filters(delta, [Zeroed()])["w"].tolist() == [0, 0]
 
 
+def test_a_filter_may_put_new_arrays_into_what_it_was_passed() -> None:
+    class Replaced(DeltaFilter):
+        def process(self, delta: dict[str, Any], config: Any = None) -> None:
+            delta["a"] = delta["a"] * 2
+            delta["b"][...] = 5
+
+    result = apply_filters({"a": np.ones(2), "b": np.ones(1)}, [Replaced()])
+
+    assert result["a"].tolist() == [2, 2]
+    assert result["b"].tolist() == [5]
+    assert result.audit_trail[0].norm_after == pytest.approx((4 + 4 + 25) ** 0.5)
+
+
+def test_what_it_was_passed_keeps_names_and_shapes_too() -> None:
+    class Removed(DeltaFilter):
+        def process(self, delta: dict[str, Any], config: Any = None) -> None:
+            del delta["a"]
+
+    with pytest.raises(ModelMismatchError, match="'Removed' must return the names and shapes it was given"):
+        apply_filters({"a": np.ones(2), "b": np.ones(1)}, [Removed()])
+
+
 def test_a_filter_may_exchange_its_views() -> None:
     class Exchanged(DeltaFilter):
         def process(self, delta: dict[str, Any], config: Any = None) -> dict[str, Any]:
@@ -403,6 +425,24 @@ def test_a_filter_made_for_other_data_is_skipped() -> None:
     assert apply_filters({"w": np.ones(1)}, [ForMetrics()])["w"].tolist() == [1]
     assert apply_filters({"w": np.ones(1)}, [ForMetrics()], DataKind.METRICS)["w"].tolist() == [2]
     assert apply_filters({"w": np.ones(1)}, [ForAll()])["w"].tolist() == [2]
+
+
+class ClipForMetrics(GradientClipFilter):
+    """Bounds no update."""
+
+    supported_data_kinds = (DataKind.METRICS,)
+
+
+def test_a_filter_made_for_other_data_bounds_nothing_and_stands_in_nobodys_way() -> None:
+    noise = {"type": "gaussian_noise", "sigma": 0.1}
+
+    with pytest.raises(FilterConfigError, match="none stands before it"):
+        apply_filters(
+            {"w": np.ones(3)}, [ClipForMetrics(1.0), {"type": "gaussian_noise", "noise_multiplier": 1.0}]
+        )
+    assert [step.type for step in resolve_filters([noise, ClipForMetrics(1.0)])] == ["gaussian_noise"]
+    with pytest.raises(FilterConfigError, match="may not follow"):
+        resolve_filters([noise, GradientClipFilter(1.0)])
 
 
 def test_built_in_filters_also_work_as_objects() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,17 @@ import numpy as np
 import pytest
 
 from edgeml_client.errors import NonFiniteError, NormExceededError
-from edgeml_client.filters import DeltaFilter, resolve_filters, run_filters_
+from edgeml_client.filters import (
+    DataKind,
+    DeltaFilter,
+    GaussianNoiseFilter,
+    GradientClipFilter,
+    QuantizationFilter,
+    SparsificationFilter,
+    StochasticSignFilter,
+    resolve_filters,
+    run_filters_,
+)
 from edgeml_client.resources.update_making import MadeUpdate, make_update
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, StreamedDelta, UpdateFile, open_update
@@ -38,7 +49,7 @@ def header_for(trail: tuple[dict[str, Any], ...], round_id: str = "r-1") -> Upda
 
 
 def make(
-    filters: list[dict[str, Any]],
+    filters: Sequence[dict[str, Any] | DeltaFilter],
     folder: Path,
     *,
     allow_coded: bool = True,
@@ -227,3 +238,93 @@ def test_what_is_not_finite_is_never_coded(tmp_path: Path, *, as_vector: bool) -
 
     with pytest.raises(NonFiniteError, match="'b'"):
         make(FEEDBACK, tmp_path, delta=DeltaVector.of(delta) if as_vector else delta)
+
+
+class SevensForQuantization(QuantizationFilter):
+    """Quantization with an operation of its own."""
+
+    def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
+        """Write sevens."""
+        vector.values.fill(7)
+
+
+class SevensForSelection(SparsificationFilter):
+    """Sparsification with an operation of its own."""
+
+    def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
+        """Write sevens."""
+        vector.values.fill(7)
+
+
+class SevensForSigns(StochasticSignFilter):
+    """Signs with an operation of their own, and no signs at all."""
+
+    def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
+        """Write sevens, all but one."""
+        vector.values.fill(7)
+        vector.values[0] = 0.03125
+
+
+class SevensForNoise(GaussianNoiseFilter):
+    """Noise of another distribution."""
+
+    def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
+        """Write seven times the standard deviation."""
+        vector.values.fill(7 * (self.sigma or 0))
+
+
+class SevensForClipping(GradientClipFilter):
+    """Clipping with an operation of its own."""
+
+    def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
+        """Clip, then write sevens."""
+        super().apply_(vector, generator=generator)
+        vector.values.fill(7)
+
+
+class SevensKnowingTheNorm(GradientClipFilter):
+    """Clipping with an operation of its own, which is told the norm."""
+
+    def apply_knowing_norm_(
+        self, vector: DeltaVector, *, norm: float, generator: np.random.Generator
+    ) -> float:
+        """Write sevens."""
+        vector.values.fill(7)
+        return vector.norm()
+
+
+@pytest.mark.parametrize("allow_coded", [True, False])
+@pytest.mark.parametrize(
+    "filters",
+    [
+        [SevensForQuantization(8)],
+        [SevensForSelection(0.25)],
+        [GradientClipFilter(1.0), SevensForNoise(noise_multiplier=1.0)],
+        [SevensForClipping(1.0), {"type": "quantization", "bits": 8}],
+        [SevensKnowingTheNorm(1.0), {"type": "quantization", "bits": 8}],
+    ],
+    ids=lambda filters: type(filters[-1] if isinstance(filters[-1], DeltaFilter) else filters[0]).__name__,
+)
+def test_a_subclass_of_a_built_in_filter_runs_its_own_operation(
+    filters: list[Any],
+    allow_coded: bool,  # noqa: FBT001 - a parameter of the test
+    tmp_path: Path,
+) -> None:
+    """The scales of quantization are bfloat16, which has 8 bits."""
+    sent = numbers_in(make(filters, tmp_path, allow_coded=allow_coded))
+
+    assert sent == pytest.approx([7.0] * 8, rel=2**-8)
+
+
+def test_what_a_subclass_of_the_signs_makes_is_sent_as_it_is(tmp_path: Path) -> None:
+    assert numbers_in(make([SevensForSigns()], tmp_path)) == [0.03125, *[7.0] * 7]
+
+
+def test_filters_for_other_kinds_of_data_take_no_part_in_a_round(tmp_path: Path) -> None:
+    class ClipForMetrics(GradientClipFilter):
+        supported_data_kinds = (DataKind.METRICS,)
+
+    made = make([ClipForMetrics(1e-3), *TOP_HALF], tmp_path)
+
+    assert numbers_in(made) == [4.0, -1.0, 0, 0, -3.0, 0, 0, 2.0]
+    assert [entry["type"] for entry in open_update(made.data, LAYOUT).header.filters] == ["sparsification"]
