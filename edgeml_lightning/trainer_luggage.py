@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -80,11 +81,13 @@ class TrainerLuggage(L.Callback):
         self._local_steps = local_steps
         self._optimizer = OptimizerState()
         self._schedules: dict[str, Any] = {}
+        self._given: dict[str, Any] = {}
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         restore_optimizer_state_(trainer.optimizers, parameter_names(pl_module), self._optimizer)
-        _restore_schedules_(trainer, copy.deepcopy(self._schedules))
+        self._given = copy.deepcopy(_given_settings(trainer))
+        _restore_schedules_(trainer, copy.deepcopy(self._schedules), given=self._given)
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -92,7 +95,7 @@ class TrainerLuggage(L.Callback):
         if optimizers == "keep":
             self._optimizer = named_optimizer_state(trainer.optimizers, parameter_names(pl_module))
         if schedules == "continue" and trainer.lr_scheduler_configs:
-            self._schedules = copy.deepcopy(_read_schedules(trainer))
+            self._schedules = {"given": self._given} | copy.deepcopy(_read_schedules(trainer))
 
     def packed(self) -> tuple[dict[str, JsonValue], dict[str, Tensor]]:
         """Return all of it, in plain JSON and in tensors."""
@@ -100,6 +103,7 @@ class TrainerLuggage(L.Callback):
             "counters": read_counters(self._trainer),
             "schedules": _as_text(self._schedules),
             "optimizer_numbers": dict(self._optimizer.numbers),
+            "optimizer_kinds": dict(self._optimizer.kinds),
         }
         arrays = with_prefix(self._optimizer.tensors, _OPTIMIZER)
         place = None if self._local_steps is None else self._local_steps.place
@@ -120,8 +124,10 @@ class TrainerLuggage(L.Callback):
             return
         set_counters_(self._trainer, facts["counters"])
         self._limits.move_to_here_(self._trainer)
-        self._schedules = json.loads(facts["schedules"])
-        self._optimizer = OptimizerState(under_prefix(arrays, _OPTIMIZER), facts["optimizer_numbers"])
+        self._schedules = json.loads(facts["schedules"], object_hook=_with_numbers)
+        self._optimizer = OptimizerState(
+            under_prefix(arrays, _OPTIMIZER), facts["optimizer_numbers"], facts["optimizer_kinds"]
+        )
         if self._local_steps is not None:
             place = facts.get("place")
             self._local_steps.move_to_(
@@ -135,23 +141,57 @@ class TrainerLuggage(L.Callback):
             )
 
 
-def _read_schedules(trainer: L.Trainer) -> dict[str, Any]:
+def _groups(trainer: L.Trainer) -> list[dict[str, Any]]:
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    return [{name: group[name] for name in _SCHEDULED if name in group} for group in groups]
+
+
+def _given_settings(trainer: L.Trainer) -> dict[str, Any]:
+    """Return what the module asks for, in values that are equal after a way through JSON."""
+    groups = [
+        {name: list(value) if isinstance(value, tuple) else value for name, value in group.items()}
+        for group in _groups(trainer)
+    ]
     return {
-        "schedules": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
-        "groups": [{name: group[name] for name in _SCHEDULED if name in group} for group in groups],
+        "kinds": [_kind_of(config.scheduler) for config in trainer.lr_scheduler_configs],
+        "groups": groups,
     }
 
 
-def _restore_schedules_(trainer: L.Trainer, saved: Mapping[str, Any]) -> None:
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    configs = trainer.lr_scheduler_configs
-    if not saved or (len(configs), len(groups)) != (len(saved["schedules"]), len(saved["groups"])):
-        return  # nothing was left, or the module has other schedules now
-    for config, state in zip(configs, saved["schedules"], strict=True):
+def _kind_of(scheduler: object) -> str:
+    inner: list[object] = vars(scheduler).get("_schedulers", [])
+    return " ".join([type(scheduler).__qualname__, *map(_kind_of, inner)])
+
+
+def _read_schedules(trainer: L.Trainer) -> dict[str, Any]:
+    return {
+        "schedules": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
+        "groups": _groups(trainer),
+    }
+
+
+def _restore_schedules_(trainer: L.Trainer, saved: Mapping[str, Any], *, given: Mapping[str, Any]) -> None:
+    if not saved:
+        return
+    if saved["given"] != given:
+        _log.warning(
+            "learning rate schedules start anew: the module gives its optimizers and schedules other settings "
+            "than in the round before (%s, not %s)",
+            given,
+            saved["given"],
+        )
+        return
+    for config, state in zip(trainer.lr_scheduler_configs, saved["schedules"], strict=True):
         config.scheduler.load_state_dict(state)
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     for group, settings in zip(groups, saved["groups"], strict=True):
         group.update(settings)
+
+
+def _with_numbers(read: dict[str, Any]) -> dict[Any, Any]:
+    """Give the keys of a ``Counter``, MultiStepLR's milestones, back the type that JSON took from them."""
+    is_counter = bool(read) and all(key.isdigit() for key in read)
+    return Counter({int(key): value for key, value in read.items()}) if is_counter else read
 
 
 def _as_text(schedules: Mapping[str, Any]) -> str:

@@ -102,10 +102,11 @@ class PersonalSide:
         second, kept = _divided(_without(recalled.arrays, running.own))
         second_tensors, kept_tensors = _divided(recalled.optimizer.tensors)
         second_numbers, kept_numbers = _divided(recalled.optimizer.numbers)
+        second_kinds, kept_kinds = _divided(recalled.optimizer.kinds)
         self._ranks.load_(module, kept)
-        self._kept_optimizer = OptimizerState(kept_tensors, kept_numbers)
+        self._kept_optimizer = OptimizerState(kept_tensors, kept_numbers, kept_kinds)
         if self.training is not None:
-            self.training.load_(second, OptimizerState(second_tensors, second_numbers))
+            self.training.load_(second, OptimizerState(second_tensors, second_numbers, second_kinds))
 
     def start_training(self, trainer: L.Trainer, module: L.LightningModule, running: RunningRound) -> None:
         """Give optimizers back what they remembered of the personal parameters.
@@ -157,6 +158,7 @@ def _gathered(
         optimizer = OptimizerState(
             {**optimizer.tensors, **with_prefix(second.tensors, PERSONAL_PREFIX)},
             {**optimizer.numbers, **with_prefix(second.numbers, PERSONAL_PREFIX)},
+            {**optimizer.kinds, **with_prefix(second.kinds, PERSONAL_PREFIX)},
         )
     arrays |= {name: tensor.detach().to("cpu", copy=True) for name, tensor in running.own.items()}
     if not arrays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -14,8 +15,13 @@ from edgeml_lightning.distributed.sharding import placed_like, whole_tensor
 
 __all__ = ["OptimizerState", "named_optimizer_state", "restore_optimizer_state_"]
 
+_log = logging.getLogger(__name__)
+
 _SEPARATOR: Final = "//"
 """Between a parameter's name and the name of a piece of its state; neither holds it."""
+
+_SHAPING: Final = ("amsgrad", "centered", "momentum")
+"""Settings of a group that decide which pieces an optimizer remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +33,12 @@ class OptimizerState:
     Attributes:
         tensors: Pieces of state that are tensors, keyed ``<parameter>//<piece>``.
         numbers: Pieces that are plain numbers, keyed likewise.
+        kinds: By parameter, the kind of optimizer that remembered: another could not read it.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     numbers: Mapping[str, float] = field(default_factory=dict[str, float])
+    kinds: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def named_optimizer_state(
@@ -42,19 +50,22 @@ def named_optimizer_state(
     """
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, float] = {}
+    kinds: dict[str, str] = {}
     for optimizer in optimizers:
         state = cast("Mapping[object, Mapping[str, object]]", optimizer.state)
+        kind_of = _kinds(optimizer)
         for parameter, pieces in state.items():
             name = names.get(parameter) if isinstance(parameter, nn.Parameter) else None
             if name is None:
                 continue
+            kinds[name] = kind_of[cast("nn.Parameter", parameter)]
             for piece, value in pieces.items():
                 key = f"{name}{_SEPARATOR}{piece}"
                 if isinstance(value, Tensor):
                     tensors[key] = whole_tensor(value.detach()).to("cpu", copy=True).contiguous()
                 elif isinstance(value, int | float):
                     numbers[key] = value
-    return OptimizerState(tensors, numbers)
+    return OptimizerState(tensors, numbers, kinds)
 
 
 @torch.no_grad()
@@ -64,21 +75,42 @@ def restore_optimizer_state_(
     """Give optimizers back what they remembered of the named parameters.
 
     Tensors of a parameter's shape go to its device and dtype; others, such as step counts, stay as they
-    are. Parameters of which ``state`` knows nothing start anew.
+    are. Parameters of which ``state`` knows nothing start anew, and so do, with a warning, those that another
+    kind of optimizer trained before.
     """
     by_parameter: dict[str, dict[str, Tensor | float]] = {}
     remembered: Mapping[str, Tensor | float] = {**state.tensors, **state.numbers}
     for key, value in remembered.items():
         name, _, piece = key.partition(_SEPARATOR)
         by_parameter.setdefault(name, {})[piece] = value
+    foreign: set[tuple[str, str]] = set()
     for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                pieces = by_parameter.get(names.get(parameter, ""))
-                if pieces:
-                    optimizer.state[parameter] = {
-                        piece: _fitted(value, parameter) for piece, value in pieces.items()
-                    }
+        for parameter, kind in _kinds(optimizer).items():
+            name = names.get(parameter, "")
+            pieces = by_parameter.get(name)
+            if pieces and state.kinds.get(name) == kind:
+                optimizer.state[parameter] = {
+                    piece: _fitted(value, parameter) for piece, value in pieces.items()
+                }
+            elif pieces:
+                foreign.add((state.kinds.get(name, "another"), kind))
+    for before, now in sorted(foreign):
+        _log.warning(
+            "the optimizer is %s and was %s in the round before: its memory of what that one trained "
+            "starts anew",
+            now,
+            before,
+        )
+
+
+def _kinds(optimizer: Optimizer) -> dict[nn.Parameter, str]:
+    """Return, for each parameter, the optimizer's class and the settings that decide what it remembers."""
+    kinds: dict[nn.Parameter, str] = {}
+    for group in optimizer.param_groups:
+        settings = [name for name in _SHAPING if group.get(name)]
+        kind = " ".join([type(optimizer).__qualname__, *(f"with {name}" for name in settings)])
+        kinds.update(dict.fromkeys(cast("list[nn.Parameter]", group["params"]), kind))
+    return kinds
 
 
 def _fitted(value: Tensor | float, parameter: Tensor) -> Tensor | float:

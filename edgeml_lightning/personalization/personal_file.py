@@ -29,6 +29,7 @@ class PersonalDescription(BaseModel):
     base_version: str
     base_digest: str
     optimizer_numbers: dict[str, float]
+    optimizer_kinds: dict[str, str]
 
 
 def encode_personal_state(key: PersonalKey, state: PersonalState) -> bytes:
@@ -43,6 +44,7 @@ def encode_personal_state(key: PersonalKey, state: PersonalState) -> bytes:
         base_version=state.base_version,
         base_digest=state.base_digest,
         optimizer_numbers=dict(state.optimizer.numbers),
+        optimizer_kinds=dict(state.optimizer.kinds),
     )
     memory = with_prefix(state.optimizer.tensors, _OPTIMIZER)
     return encode_entry(description, with_prefix(state.arrays, _ARRAY) | memory)
@@ -65,5 +67,7 @@ def decode_personal_state(data: bytes, *, key: PersonalKey) -> PersonalState:
         base_version=description.base_version,
         base_digest=description.base_digest,
         arrays=under_prefix(tensors, _ARRAY),
-        optimizer=OptimizerState(under_prefix(tensors, _OPTIMIZER), description.optimizer_numbers),
+        optimizer=OptimizerState(
+            under_prefix(tensors, _OPTIMIZER), description.optimizer_numbers, description.optimizer_kinds
+        ),
     )

@@ -67,6 +67,7 @@ class PersonalState:
             "arrays": dict(self.arrays),
             "optimizer_tensors": dict(self.optimizer.tensors),
             "optimizer_numbers": dict(self.optimizer.numbers),
+            "optimizer_kinds": dict(self.optimizer.kinds),
         }
 
     @classmethod
@@ -79,5 +80,7 @@ class PersonalState:
             base_version=saved["base_version"],
             base_digest=saved["base_digest"],
             arrays=saved["arrays"],
-            optimizer=OptimizerState(saved["optimizer_tensors"], saved["optimizer_numbers"]),
+            optimizer=OptimizerState(
+                saved["optimizer_tensors"], saved["optimizer_numbers"], saved["optimizer_kinds"]
+            ),
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adagrad, Adam, Optimizer, RMSprop
 
 from edgeml_lightning.naming import parameter_names
 from edgeml_lightning.personalization.optimizer_state import named_optimizer_state, restore_optimizer_state_
@@ -85,3 +85,37 @@ def test_numbers_are_kept_beside_tensors() -> None:
 
     assert kept.numbers == {"0.weight//step": 3}
     assert set(optimizer.state[weight]) == {"step", "scale"}
+
+
+MOMENTUM = lambda params: SGD(params, lr=0.1, momentum=0.9)  # noqa: E731
+ADAM = lambda params: Adam(params, lr=0.1)  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (MOMENTUM, ADAM),
+        (ADAM, MOMENTUM),
+        (ADAM, lambda params: Adam(params, lr=0.1, amsgrad=True)),
+        (RMSprop, lambda params: RMSprop(params, centered=True)),
+        (RMSprop, lambda params: RMSprop(params, momentum=0.9)),
+        (MOMENTUM, Adagrad),
+    ],
+    ids=["to adam", "to sgd", "to amsgrad", "to centered", "to momentum", "to adagrad"],
+)
+def test_the_memory_of_another_kind_of_optimizer_is_left_and_one_warning_says_so(
+    before: Callable[..., Optimizer], now: Callable[..., Optimizer], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A step of the new optimizer is the one that it takes without any memory."""
+    model, optimizer = model_and_optimizer(before)
+    step(model, optimizer)
+    kept = named_optimizer_state([optimizer], parameter_names(model))
+    ours, changed = model_and_optimizer(now)
+    theirs, fresh = model_and_optimizer(now)
+
+    restore_optimizer_state_([changed], parameter_names(ours), kept)
+    step(ours, changed)
+    step(theirs, fresh)
+
+    assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+    assert [record.message.endswith("starts anew") for record in caplog.records] == [True]

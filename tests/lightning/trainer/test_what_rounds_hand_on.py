@@ -35,13 +35,28 @@ class Seen(L.Callback):
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
-def halving(module: L.LightningModule, *, momentum: float = 0.0) -> L.LightningModule:
-    """Give a module a schedule that halves the learning rate after every step."""
+Schedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+
+
+def every_step(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    return torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+
+
+def at_milestones(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 3], gamma=0.5)
+
+
+def halving(
+    module: L.LightningModule, *, momentum: float = 0.0, lr: float = 0.08, schedule: Schedule = every_step
+) -> L.LightningModule:
+    """Give a module a schedule that halves the learning rate, by default after every step."""
 
     def configure() -> Any:
-        optimizer = torch.optim.SGD(module.parameters(), lr=0.08, momentum=momentum)
-        schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = torch.optim.SGD(module.parameters(), lr=lr, momentum=momentum)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule(optimizer), "interval": "step"},
+        }
 
     module.configure_optimizers = configure  # type: ignore[method-assign]
     return module
@@ -142,8 +157,35 @@ def test_schedules_count_over_the_rounds_or_start_anew(
     assert seen.rates == pytest.approx([0.08, 0.04, 0.02, *second])
 
 
+@pytest.mark.parametrize(
+    ("changed", "second"),
+    [({"lr": 0.4}, [0.4, 0.2, 0.1]), ({"schedule": at_milestones}, [0.08, 0.04, 0.04])],
+    ids=["learning rate", "schedule"],
+)
+def test_a_schedule_that_the_module_gives_other_settings_starts_anew_with_a_warning(
+    clinic: Any,
+    line: L.LightningModule,
+    points: Any,
+    quiet: Quiet,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    changed: dict[str, Any],
+    second: list[float],
+) -> None:
+    clinic.open_rounds(num_rounds=2)
+    seen = Seen()
+    federated = FederatedTrainer(clinic.device(), model="line", trainer=quiet(callbacks=[seen]))
+    federated.fit(halving(line), datamodule=points, rounds=1)
+
+    federated.fit(halving(line, **changed), datamodule=points, rounds=1)
+
+    assert seen.rates == pytest.approx([0.08, 0.04, 0.02, *second])
+    assert "learning rate schedules start anew" in caplog.text
+
+
+@pytest.mark.parametrize("schedule", [every_step, at_milestones])
 def test_a_new_process_goes_on_with_the_optimizer_the_schedule_and_the_data(
-    clinic_of: Any, plane: Any, line_class: Any, points: Any, quiet: Quiet
+    clinic_of: Any, plane: Any, line_class: Any, points: Any, quiet: Quiet, *, schedule: Schedule
 ) -> None:
     """Two rounds in one process, and two in two, train the same, bit for bit.
 
@@ -161,7 +203,7 @@ def test_a_new_process_goes_on_with_the_optimizer_the_schedule_and_the_data(
             federated = FederatedTrainer(
                 client, model="line", trainer=quiet(callbacks=[seen]), local_steps=2, optimizers="keep"
             )
-            module = halving(line_class(), momentum=0.9)
+            module = halving(line_class(), momentum=0.9, schedule=schedule)
             federated.fit(module, datamodule=points, rounds=number)
         return [value for pair in seen.inputs for value in pair] + seen.rates
 
