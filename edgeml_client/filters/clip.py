@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
 from typing_extensions import override
 
 from edgeml_client.errors import NormExceededError
 from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters
 from edgeml_client.filters.scaling import ROUNDING_MARGIN, ScalingFilter
+from edgeml_client.schemas.numbers import PositiveFloat32
 
 __all__ = ["GradientClipFilter", "NormValidationFilter"]
 
@@ -18,7 +16,7 @@ __all__ = ["GradientClipFilter", "NormValidationFilter"]
 class MaxNorm(FilterParameters):
     """``max_norm``, above 0."""
 
-    max_norm: Annotated[float, Field(gt=0)]
+    max_norm: PositiveFloat32
 
 
 class GradientClipFilter(ScalingFilter):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from copy import copy
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from typing_extensions import override
 
 from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters, rename
 from edgeml_client.filters.vector_filter import VectorFilter
+from edgeml_client.schemas.numbers import NonNegativeFloat32
 from edgeml_client.updates.array_names import is_variance
 from edgeml_client.updates.arrays import Float32Array
 from edgeml_client.updates.vector import DeltaVector
@@ -27,8 +28,8 @@ _BLOCK: Final = 1 << 16
 class NoiseScale(FilterParameters):
     """``sigma``, or ``noise_multiplier``, at least 0; both, if they agree."""
 
-    sigma: Annotated[float, Field(ge=0)] | None = None
-    noise_multiplier: Annotated[float, Field(ge=0)] | None = None
+    sigma: NonNegativeFloat32 | None = None
+    noise_multiplier: NonNegativeFloat32 | None = None
 
     @model_validator(mode="after")
     def _some_scale(self) -> Self:

@@ -79,27 +79,38 @@ _RULES: Final = (
 def order_problems(
     steps: Sequence[FilterStep], *, behind: Sequence[FilterStep] = ()
 ) -> Iterator[OrderProblem]:
-    """Yield each pair of filters that stand in the wrong order, with the first rule that it breaks.
+    """Yield for each rule the first pair of filters that breaks it, in the order of the rules.
+
+    A pair that breaks several is given for the first of them.
 
     Args:
         steps: The filters.
         behind: Filters that run before them; their order among themselves is not looked at.
     """
-    for number, second in enumerate(steps):
-        for first in (*behind, *steps[:number]):
-            problem = _problem(first, second)
-            if problem is not None:
-                yield problem
-
-
-def _problem(first: FilterStep, second: FilterStep) -> OrderProblem | None:
+    seen = set[tuple[int, int]]()
     for rule in _RULES:
-        if rule.first(first.step.effects) and rule.second(second.step.effects):
-            return OrderProblem(
-                first.type,
-                second.type,
-                rule.reason,
-                rule.instead.format(first=first.type, second=second.type),
-                rule.breaks_privacy,
-            )
+        pair = _first_pair(rule, (*behind, *steps), num_behind=len(behind))
+        if pair is not None and pair not in seen:
+            seen.add(pair)
+            yield _problem(rule, *((*behind, *steps)[number] for number in pair))
+
+
+def _first_pair(rule: _Rule, steps: Sequence[FilterStep], *, num_behind: int) -> tuple[int, int] | None:
+    """Return where the first two filters stand that break a rule; the second is not among ``num_behind``."""
+    first: int | None = None
+    for number, step in enumerate(steps):
+        if first is not None and number >= num_behind and rule.second(step.step.effects):
+            return first, number
+        if first is None and rule.first(step.step.effects):
+            first = number
     return None
+
+
+def _problem(rule: _Rule, first: FilterStep, second: FilterStep) -> OrderProblem:
+    return OrderProblem(
+        first.type,
+        second.type,
+        rule.reason,
+        rule.instead.format(first=first.type, second=second.type),
+        rule.breaks_privacy,
+    )

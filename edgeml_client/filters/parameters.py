@@ -44,7 +44,8 @@ class FilterParameters(BaseModel):
             return f"filter {filter_type!r} does not know {key!r}; it takes: {taken}"
         if problem["type"] == "missing":
             return f"filter {filter_type!r} needs {key!r}; it takes: {taken}"
-        return f"filter {filter_type!r}: {key} = {problem['input']!r} cannot work: {problem['msg']}"
+        reason = problem["msg"].removeprefix("Value error, ")
+        return f"filter {filter_type!r}: {key} = {problem['input']!r} cannot work: {reason}"
 
 
 def rename(values: Mapping[str, Any], *, old: str, new: str, filter_type: str) -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import numpy as np
-from pydantic import Field
 from typing_extensions import override
 
 from edgeml_client.filters.effects import FilterEffects, Sparsity
 from edgeml_client.filters.parameters import FilterParameters
 from edgeml_client.filters.vector_filter import VectorFilter
+from edgeml_client.schemas.numbers import PositiveFloat32
 from edgeml_client.updates.array_names import is_variance
 from edgeml_client.updates.arrays import Float32Array
 from edgeml_client.updates.vector import DeltaVector
@@ -21,7 +19,7 @@ __all__ = ["StochasticSignFilter"]
 class SignBound(FilterParameters):
     """``bound``, above 0; by default each array has its own."""
 
-    bound: Annotated[float, Field(gt=0)] | None = None
+    bound: PositiveFloat32 | None = None
 
 
 class StochasticSignFilter(VectorFilter):

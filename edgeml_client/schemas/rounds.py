@@ -9,8 +9,10 @@ from typing import Annotated, Final, Literal
 from pydantic import AliasChoices, Field, JsonValue
 
 from edgeml_client.schemas._record import Record, WireBody
+from edgeml_client.schemas.numbers import NonNegativeFloat32, PositiveFloat32
 
 __all__ = [
+    "MAX_FILTERS",
     "RoundAssignment",
     "RoundConfig",
     "RoundPhase",
@@ -25,6 +27,10 @@ DELTA_FORMAT: Final = "edgeml-delta/1"
 
 RoundId = Annotated[str, Field(validation_alias=AliasChoices("round_id", "id"))]
 """Older servers name a round ``id`` alone, newer ones say both."""
+
+
+MAX_FILTERS: Final = 64
+"""The filters that a round may ask for: each may pass over the whole update."""
 
 
 class RoundPhase(StrEnum):
@@ -49,7 +55,7 @@ class RoundConfig(Record):
         head_epochs: FedRep's epochs for the head alone, at least 1.
         mixing_alpha: APFL's alpha, in [0, 1].
         cohort_fraction: Which part of all devices trains in a round, in (0, 1], for SCAFFOLD.
-        filters: Filter configurations, in order.
+        filters: Filter configurations, in order, at most 64.
         clip_norm: Short for a ``gradient_clip`` in front of ``filters``.
         capabilities: What this round's control plane understands beyond the legacy calls.
     """
@@ -57,14 +63,14 @@ class RoundConfig(Record):
     model_id: str | None = None
     version: str | None = None
     strategy: str | None = None
-    proximal_mu: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    lambda_ditto: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    proximal_mu: NonNegativeFloat32 | None = None
+    lambda_ditto: NonNegativeFloat32 | None = None
     head_layers: tuple[str, ...] | None = None
     head_epochs: int | None = Field(default=None, ge=1)
     mixing_alpha: float | None = Field(default=None, ge=0, le=1)
     cohort_fraction: float | None = Field(default=None, gt=0, le=1)
-    filters: tuple[dict[str, JsonValue], ...] = ()
-    clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    filters: tuple[dict[str, JsonValue], ...] = Field(default=(), max_length=MAX_FILTERS)
+    clip_norm: PositiveFloat32 | None = None
     secure_aggregation: bool = False
     capabilities: tuple[str, ...] = ()
 

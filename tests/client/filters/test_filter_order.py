@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from edgeml_client import DeltaFilter, FilterRegistry, apply_filters
 from edgeml_client.errors import FilterConfigError
@@ -103,6 +104,24 @@ def test_nothing_may_follow_masking(after: Any) -> None:
 )
 def test_other_orders_are_fine(filters: list[Any]) -> None:
     assert len(resolve_filters(filters)) == len(filters)
+
+
+def test_each_rule_names_the_first_pair_that_breaks_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Noise before each of three clips is one mistake, and quantization before top-k is another."""
+    with caplog.at_level(logging.WARNING):
+        resolve_filters([NOISE, CLIP, CLIP, CLIP, BITS, TOP], strict=False)
+
+    assert [re.findall(r"'(\w+)' may not follow '(\w+)'", record.message) for record in caplog.records] == [
+        [("gradient_clip", "gaussian_noise")],
+        [("sparsification", "gaussian_noise")],
+        [("sparsification", "quantization")],
+    ]
+
+
+def test_a_round_asks_for_64_filters_at_most() -> None:
+    assert len(resolve_announced(RoundConfig(filters=(CLIP,) * 64))) == 64
+    with pytest.raises(ValidationError, match=r"(?s)filters.*at most 64 items"):
+        RoundConfig(filters=(CLIP,) * 65)
 
 
 @pytest.mark.parametrize(("filters", "message"), WRONG)

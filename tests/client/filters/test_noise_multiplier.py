@@ -102,6 +102,13 @@ def test_the_clip_must_stand_in_the_same_list() -> None:
         resolve_filters([NOISE], behind=resolve_filters([CLIP]))
 
 
+def test_a_sigma_beyond_float32_is_refused_however_it_comes_about() -> None:
+    """1e30 * 1e10 = 1e40."""
+    clip = {"type": "gradient_clip", "max_norm": 1e10}
+    with pytest.raises(FilterConfigError, match=r"sigma = 1e\+40 cannot work"):
+        resolve_filters([clip, {"type": "gaussian_noise", "noise_multiplier": 1e30}])
+
+
 def test_what_was_calibrated_may_be_said_again() -> None:
     """A control plane keeps and announces both figures; the device checks that they still agree."""
     said = {"type": "gaussian_noise", **resolve_filters([CLIP, NOISE])[1].parameters}
