@@ -12,7 +12,15 @@ from typing import BinaryIO, Final
 
 from typing_extensions import Buffer
 
-__all__ = ["PART_SUFFIX", "flushing_early", "replacing", "sync_content", "sync_folder", "write_durably"]
+__all__ = [
+    "PART_SUFFIX",
+    "flushing_early",
+    "replacing",
+    "sync_content",
+    "sync_folder",
+    "write_all",
+    "write_durably",
+]
 
 PART_SUFFIX: Final = ".part"
 """How the names of files end that are still being written; a crash may leave one behind."""
@@ -76,7 +84,7 @@ def flushing_early(file: BinaryIO) -> Generator[Callable[[Buffer], object]]:
 
         def write(data: Buffer) -> None:
             nonlocal num_waiting
-            file.write(data)
+            write_all(file, data)
             num_waiting += memoryview(data).nbytes
             if num_waiting >= _FLUSH_BYTES and all(flush.done() for flush in flushing):
                 num_waiting = 0
@@ -86,6 +94,17 @@ def flushing_early(file: BinaryIO) -> Generator[Callable[[Buffer], object]]:
         yield write
         for flush in flushing:
             flush.result()
+
+
+def write_all(file: BinaryIO, data: Buffer) -> None:
+    """Write all of ``data``: a file without a buffer may take a part of it, on a disk that is nearly full.
+
+    Raises:
+        OSError: The rest cannot be written.
+    """
+    left = memoryview(data).cast("B")
+    while left:
+        left = left[file.write(left) :]
 
 
 def sync_content(file: BinaryIO) -> None:

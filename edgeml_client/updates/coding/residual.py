@@ -2,10 +2,11 @@
 
 The residual of error feedback (Seide et al., 2014, section 4; Karimireddy et al., 2019,
 https://arxiv.org/abs/1901.09847, Algorithm 1). Each model has two slots, which are written in turn: first the
-numbers, flushed to the disk, then a header with the next sequence number, a checksum, and the digest of the
-update after which this residual remained. Writing the header is the one step that decides. A crash before it
-leaves the former residual in the other slot; a crash within it leaves a header whose checksum is wrong, which
-is the same. Slots keep their place on the disk, so that flushing one costs no more than its numbers.
+numbers, flushed to the disk, then a header with the next sequence number, checksums of itself and of the
+numbers, and the digest of the update after which this residual remained. Writing the header is the one step
+that decides. A crash before it leaves the former residual in the other slot; a crash within it leaves a
+header whose checksum is wrong, which is the same. Slots keep their place on the disk, so that flushing one
+costs no more than its numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import BinaryIO, Final, Protocol
 import numpy as np
 from pydantic import ValidationError
 
-from edgeml_client.durable import flushing_early, sync_content, sync_folder
+from edgeml_client.durable import flushing_early, sync_content, sync_folder, write_all
 from edgeml_client.errors import InvalidUpdateError, RoundStateError
 from edgeml_client.schemas import WireBody
 from edgeml_client.updates.arrays import Float32Array
@@ -42,6 +43,8 @@ _SLOTS: Final = ("a", "b")
 _MAGIC: Final = b"edgeml residual\n"
 _HEADER_BYTES: Final = 1 << 14
 _CRC_BYTES: Final = 4
+_LARGEST_CRC32: Final = 2**32 - 1
+_PIECE_BYTES: Final = 1 << 20
 
 
 class Numbers(Protocol):
@@ -76,6 +79,7 @@ class ResidualMark(WireBody):
 class _SlotHeader(WireBody):
     sequence: int
     layout_digest: str
+    numbers_crc32: int
     mark: ResidualMark
 
 
@@ -89,7 +93,7 @@ class StagedResidual:
     def commit(self) -> None:
         """Make it the residual of its model, in place of the former one, for good."""
         with _open_slot(self._path) as stream:
-            stream.write(_packed(self._header))
+            write_all(stream, _packed(self._header))
             sync_content(stream)
 
 
@@ -144,7 +148,8 @@ class ResidualStore:
     def open(self, layout: Layout, *, model_id: str, round_id: str) -> KeptResidual:
         """Return the residual of a model, to be added to the delta of a round.
 
-        A residual of other arrays is left alone with a warning: the update that follows replaces it.
+        A residual of other arrays, or one that the disk did not keep as it was, is left alone with a warning:
+        the update that follows replaces it.
 
         Args:
             layout: The float32 arrays of the delta.
@@ -163,12 +168,9 @@ class ResidualStore:
             raise RoundStateError(
                 f"this device already made its update for round {round_id!r}; call flush_outbox() to send it"
             )
-        has_all = path.stat().st_size == _HEADER_BYTES + layout.num_bytes
-        if header.layout_digest != _layout_digest(layout) or not has_all:
-            _LOG.warning(
-                "what earlier updates of model %r left out is dropped: it has other arrays than this update",
-                model_id,
-            )
+        problem = _problem_with(path, header, layout)
+        if problem is not None:
+            _LOG.warning("what earlier updates of model %r left out is dropped: %s", model_id, problem)
             return KeptResidual(header.sequence)
         return KeptResidual(header.sequence, path)
 
@@ -192,7 +194,12 @@ class ResidualStore:
                 f"another update of model {mark.model_id!r} was made on this device meanwhile, and sends "
                 "what earlier ones left out; one device takes part in one round of a model at a time"
             )
-        header = _SlotHeader(sequence=latest + 1, layout_digest=_layout_digest(numbers.layout), mark=mark)
+        header = _SlotHeader(
+            sequence=latest + 1,
+            layout_digest=_layout_digest(numbers.layout),
+            numbers_crc32=_LARGEST_CRC32,
+            mark=mark,
+        )
         if len(_packed(header)) > _HEADER_BYTES:
             raise InvalidUpdateError("the ids of model and round are too long to keep a residual for them")
         path = self._path(mark.model_id, _SLOTS[header.sequence % 2])
@@ -200,14 +207,8 @@ class ResidualStore:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.touch(mode=0o600)
             sync_folder(self.folder)
-        with _open_slot(path) as stream:
-            stream.seek(_HEADER_BYTES)
-            with flushing_early(stream) as write:
-                for block in numbers.blocks():
-                    write(block.astype("<f4", copy=False).data)
-            stream.truncate()
-            sync_content(stream)
-        return StagedResidual(path, header)
+        crc32 = _write_numbers(path, numbers)
+        return StagedResidual(path, header.model_copy(update={"numbers_crc32": crc32}))
 
     def _current(self, model_id: str) -> tuple[Path, _SlotHeader] | None:
         """Return the slot that counts, and its header."""
@@ -224,6 +225,42 @@ class ResidualStore:
 
 def _open_slot(path: Path) -> BinaryIO:
     return path.open("r+b", buffering=0)
+
+
+def _write_numbers(path: Path, numbers: Numbers) -> int:
+    """Write the numbers of a slot and flush them; return their CRC-32."""
+    crc32 = 0
+    with _open_slot(path) as stream:
+        stream.seek(_HEADER_BYTES)
+        with flushing_early(stream) as write:
+            for block in numbers.blocks():
+                data = block.astype("<f4", copy=False).data
+                crc32 = zlib.crc32(data, crc32)
+                write(data)
+        stream.truncate()
+        sync_content(stream)
+    return crc32
+
+
+def _problem_with(path: Path, header: _SlotHeader, layout: Layout) -> str | None:
+    """Return why the numbers of a slot cannot be added to a delta; ``None`` if they can."""
+    if header.layout_digest != _layout_digest(layout):
+        return "it has other arrays than this update"
+    num_bytes, expected = path.stat().st_size, _HEADER_BYTES + layout.num_bytes
+    if num_bytes != expected:
+        return f"its file {path} has {num_bytes} bytes and should have {expected}"
+    if _crc32_of_numbers(path) != header.numbers_crc32:
+        return f"its file {path} is damaged, the numbers in it do not match their checksum"
+    return None
+
+
+def _crc32_of_numbers(path: Path) -> int:
+    crc32 = 0
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(_HEADER_BYTES)
+        while data := stream.read(_PIECE_BYTES):
+            crc32 = zlib.crc32(data, crc32)
+    return crc32
 
 
 def _packed(header: _SlotHeader) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -88,13 +89,64 @@ def test_a_residual_of_other_arrays_is_dropped(
     assert "other arrays" in caplog.text
 
 
-def test_a_truncated_residual_is_not_used(tmp_path: Path) -> None:
+def test_a_truncated_residual_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A header of 16,384 bytes, and one of two numbers."""
     store = ResidualStore(tmp_path)
     store.stage(vector_of(7.0, 7.0), mark("r-1")).commit()
     slot = tmp_path / "m.b.residual"
     slot.write_bytes(slot.read_bytes()[:-4])
 
+    with caplog.at_level(logging.WARNING):
+        assert added(store) == [0.0, 0.0]
+
+    assert "has 16388 bytes and should have 16392" in caplog.text
+
+
+@pytest.mark.parametrize("damage", [1e30, np.nan])
+def test_numbers_that_the_disk_did_not_keep_are_not_used(
+    damage: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of two numbers is another one than was written; the next update replaces both."""
+    store = ResidualStore(tmp_path)
+    store.stage(vector_of(7.0, 7.0), mark("r-1")).commit()
+    slot = tmp_path / "m.b.residual"
+    slot.write_bytes(slot.read_bytes()[:-4] + np.float32(damage).tobytes())
+
+    with caplog.at_level(logging.WARNING):
+        assert added(store) == [0.0, 0.0]
+    store.stage(vector_of(1.0, 2.0), mark("r-2"), follows=1).commit()
+
+    assert "do not match their checksum" in caplog.text
+    assert added(store) == [1.0, 2.0]
+
+
+def test_a_former_residual_whose_numbers_are_being_replaced_does_not_count(tmp_path: Path) -> None:
+    """The third shares its slot with the first; it is staged when the second, and so the first, is lost."""
+    store = ResidualStore(tmp_path)
+    for number in (1.0, 2.0):
+        store.stage(vector_of(number, number), mark(f"r-{number}")).commit()
+    store.stage(vector_of(3.0, 3.0), mark("r-3"))
+    (tmp_path / "m.a.residual").unlink()
+
     assert added(store) == [0.0, 0.0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_a_residual_that_does_not_fit_the_disk_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
+    """A process may write 20,000 bytes a file, a header and 904 numbers: the first write takes a part."""
+    import resource  # noqa: PLC0415 - POSIX only
+
+    store = ResidualStore(tmp_path)
+    store.stage(vector_of(1.0, 1.0), mark("r-1")).commit()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            store.stage(vector_of(*[2.0] * 2000), mark("r-2"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert added(store) == [1.0, 1.0]
 
 
 def test_models_do_not_share_a_residual(tmp_path: Path) -> None:
