@@ -162,14 +162,10 @@ class UpdateSender:
         try:
             receipt, num_bytes = (self._send_binary if is_binary else self._send_legacy)(update, data)
         except _REFUSED_FOR_GOOD as exc:
-            self._set_aside(update, exc)
+            self._outbox.refuse(update, reason=str(exc))
             raise
         self._outbox.remove(update)
         return receipt, num_bytes
-
-    def _set_aside(self, update: PendingUpdate, refusal: EdgeMLClientError) -> None:
-        if update.path.exists():
-            self._outbox.reject(update.path, reason=str(refusal))
 
     def _send_binary(
         self, update: PendingUpdate, data: bytes | memoryview | Path

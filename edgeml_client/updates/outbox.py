@@ -2,7 +2,8 @@
 
 An update that took an hour of training survives a lost network, a crash and a power cut. It is written to a
 temporary file, flushed to the disk, renamed, and the folder is flushed too; only then is it sent. What the
-control plane refuses for good moves to ``rejected/``, so that it can be looked at and is not sent again.
+control plane refuses for good moves to ``rejected/``, so that it can be looked at and is not sent again; what
+it carried of earlier rounds is kept for the next update.
 
 With error feedback two files change together: the update, and the residual that it leaves. The update is
 written as ``*.prepared`` first; then the residual, which names the update's digest, is committed, and that
@@ -36,6 +37,8 @@ _LOG = logging.getLogger(__name__)
 
 _SUFFIX: Final = ".update"
 _PREPARED: Final = ".prepared"
+_ERROR_FEEDBACK: Final = "error_feedback"
+"""How an update's audit trail calls the filter that leaves a residual."""
 _MAX_REJECTED: Final = 16
 _WRITE_TIMEOUT_S: Final = 60.0
 
@@ -174,6 +177,26 @@ class Outbox:
             if _holds(update):
                 update.path.unlink()
 
+    def refuse(self, update: PendingUpdate, *, reason: str) -> Path | None:
+        """Reject an update that the control plane refused for good, if it still lies here; return where.
+
+        The residual that it left behind is taken back, so that what it carried of earlier rounds is not lost
+        with it. If another update was made since, it is, and a warning says so.
+        """
+        digest = f"sha256:{update.sha256.hex()}"
+        model_id = update.header.model_id
+        with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
+            if not _holds(update):
+                return None
+            if self.residuals.take_back(model_id, update_digest=digest):
+                _LOG.info("what earlier updates of model %r left out is kept for the next one", model_id)
+            elif _has_error_feedback(update.header) and self.residuals.find_mark(model_id) is not None:
+                _LOG.warning(
+                    "what update %s carried of earlier rounds is lost: another update was made since",
+                    update.path.name,
+                )
+        return self.reject(update.path, reason=reason)
+
     def reject(self, path: Path, *, reason: str) -> Path:
         """Move an update to ``rejected/``, of which the newest sixteen are kept; return where it lies."""
         target = self.folder / "rejected" / path.name
@@ -222,6 +245,10 @@ class Outbox:
             raise OutboxBusyError(
                 f"another process or thread is using the outbox {self.folder}; one device runs once at a time"
             ) from exc
+
+
+def _has_error_feedback(header: UpdateHeader) -> bool:
+    return any(entry.get("type") == _ERROR_FEEDBACK for entry in header.filters)
 
 
 def _sha256_of(path: Path) -> bytes:

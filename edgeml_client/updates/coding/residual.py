@@ -174,6 +174,27 @@ class ResidualStore:
             return KeptResidual(header.sequence)
         return KeptResidual(header.sequence, path)
 
+    def take_back(self, model_id: str, *, update_digest: str) -> bool:
+        """Return to the former residual of a model if the present one remained after this very update.
+
+        What an update carried of earlier rounds is then kept again; its own round is lost. An update that
+        another one followed has no way back: the residual of that one builds on it.
+
+        Args:
+            model_id: The model.
+            update_digest: ``sha256:<hex>`` of an update that nobody holds, and nobody ever will.
+
+        Returns:
+            Whether it did.
+        """
+        current = self._current(model_id)
+        if current is None or current[1].mark.update_digest != update_digest:
+            return False
+        with _open_slot(current[0]) as stream:
+            write_all(stream, bytes(len(_MAGIC)))
+            sync_content(stream)
+        return True
+
     def stage(self, numbers: Numbers, mark: ResidualMark, *, follows: int | None = None) -> StagedResidual:
         """Write the numbers of a residual to the disk and flush them; they count once committed.
 
