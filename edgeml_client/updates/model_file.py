@@ -86,11 +86,6 @@ class GlobalModel:
     def __repr__(self) -> str:
         return f"GlobalModel(version={self.version!r}, arrays={len(self.layout)}, bytes={len(self.data)})"
 
-    @classmethod
-    def of_state(cls, state: State, *, version: str = "") -> GlobalModel:
-        """Return the model whose arrays are those of ``state``."""
-        return cls(encode_model(state), version=version)
-
     @cached_property
     def digest(self) -> str:
         """``sha256:<hex>`` of the file."""

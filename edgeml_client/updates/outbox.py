@@ -131,7 +131,7 @@ class Outbox:
         self._settle()
         write_durably(path.with_suffix(_PREPARED), data)
         try:
-            self.residuals.stage(left_out, mark, follows=left_out.follows).commit()
+            self.residuals.stage(left_out, mark).commit()
         finally:
             self._settle()
 

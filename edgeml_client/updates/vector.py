@@ -124,11 +124,6 @@ class DeltaVector:
         """Copy the numbers from position ``start`` on to ``target``."""
         target[...] = self.values[start : start + target.size]
 
-    def blocks(self) -> Iterator[Float32Array]:
-        """Yield all numbers in order, some at a time; what is yielded is a part of the vector."""
-        for start in range(0, self.values.size, BLOCK):
-            yield self.values[start : start + BLOCK]
-
     def norm(self) -> float:
         """Return the L2 norm over all arrays.
 

@@ -85,12 +85,6 @@ class RunningMean:
         """Return the samples of the devices that sent this array."""
         return self._num_samples[name]
 
-    def add(
-        self, chunks: Iterable[Chunk], names: Iterable[str], *, num_samples: int, scale: float = 1.0
-    ) -> None:
-        """Add one device's update; see :meth:`add_together`."""
-        self.add_together([Addend(chunks, num_samples, scale)], names)
-
     def add_together(self, addends: Sequence[Addend], names: Iterable[str]) -> None:
         """Add updates of the same arrays, with the bits that adding one after the other gives.
 

@@ -10,7 +10,7 @@ import numpy as np
 from edgeml_client.updates.arrays import Float32Array
 from edgeml_client.updates.coding.spec import Chunk
 from edgeml_client.updates.layout import Layout
-from edgeml_client.updates.vector import DeltaVector, NumberSource, blocks_of
+from edgeml_client.updates.vector import NumberSource, blocks_of
 
 __all__ = ["LeftOut"]
 
@@ -57,15 +57,6 @@ class LeftOut:
             if chunk is not None and chunk.start <= start:
                 _subtract_(block, chunk, low=start - chunk.start)
             yield block
-
-    def vector(self) -> DeltaVector:
-        """Return all numbers as a vector."""
-        vector = DeltaVector.empty(self.layout)
-        filled = 0
-        for block in self.blocks():
-            vector.values[filled : filled + block.size] = block
-            filled += block.size
-        return vector
 
 
 def _subtract_(block: Float32Array, chunk: Chunk, *, low: int) -> None:

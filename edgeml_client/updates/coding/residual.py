@@ -17,11 +17,10 @@ import logging
 import os
 import weakref
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final
 
 import numpy as np
 from pydantic import ValidationError
@@ -30,12 +29,13 @@ from edgeml_client.durable import flushing_early, sync_content, sync_folder, wri
 from edgeml_client.errors import InvalidUpdateError, RoundStateError
 from edgeml_client.schemas import WireBody
 from edgeml_client.updates.arrays import Float32Array
+from edgeml_client.updates.coding.left_out import LeftOut
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.mapped_file import read_into
 from edgeml_client.updates.paths import path_segment
 from edgeml_client.updates.vector import BLOCK
 
-__all__ = ["KeptResidual", "Numbers", "ResidualMark", "ResidualStore", "StagedResidual"]
+__all__ = ["KeptResidual", "ResidualMark", "ResidualStore", "StagedResidual"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,19 +45,6 @@ _HEADER_BYTES: Final = 1 << 14
 _CRC_BYTES: Final = 4
 _LARGEST_CRC32: Final = 2**32 - 1
 _PIECE_BYTES: Final = 1 << 20
-
-
-class Numbers(Protocol):
-    """What a store keeps: float32 numbers, block by block."""
-
-    @property
-    def layout(self) -> Layout:
-        """Their names and shapes."""
-        ...
-
-    def blocks(self) -> Iterator[Float32Array]:
-        """Yield all of them in order; a block may be overwritten by the next."""
-        ...
 
 
 class ResidualMark(WireBody):
@@ -195,29 +182,28 @@ class ResidualStore:
             sync_content(stream)
         return True
 
-    def stage(self, numbers: Numbers, mark: ResidualMark, *, follows: int | None = None) -> StagedResidual:
+    def stage(self, left_out: LeftOut, mark: ResidualMark) -> StagedResidual:
         """Write the numbers of a residual to the disk and flush them; they count once committed.
 
         Args:
-            numbers: What the update left out.
+            left_out: What the update left out, after it made up for the residual before.
             mark: The update.
-            follows: The number of the residual that the update made up for, if known.
 
         Raises:
             InvalidUpdateError: The names in ``mark`` are too long to be kept.
-            RoundStateError: Another update has made up for that residual meanwhile: with both, it would be
+            RoundStateError: Another update has made up for that one meanwhile: with both, it would be
                 sent twice.
         """
         current = self._current(mark.model_id)
         latest = 0 if current is None else current[1].sequence
-        if follows not in (None, latest):
+        if left_out.follows != latest:
             raise RoundStateError(
                 f"another update of model {mark.model_id!r} was made on this device meanwhile, and sends "
                 "what earlier ones left out; one device takes part in one round of a model at a time"
             )
         header = _SlotHeader(
             sequence=latest + 1,
-            layout_digest=_layout_digest(numbers.layout),
+            layout_digest=_layout_digest(left_out.layout),
             numbers_crc32=_LARGEST_CRC32,
             mark=mark,
         )
@@ -228,7 +214,7 @@ class ResidualStore:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.touch(mode=0o600)
             sync_folder(self.folder)
-        crc32 = _write_numbers(path, numbers)
+        crc32 = _write_numbers(path, left_out)
         return StagedResidual(path, header.model_copy(update={"numbers_crc32": crc32}))
 
     def _current(self, model_id: str) -> tuple[Path, _SlotHeader] | None:
@@ -248,13 +234,13 @@ def _open_slot(path: Path) -> BinaryIO:
     return path.open("r+b", buffering=0)
 
 
-def _write_numbers(path: Path, numbers: Numbers) -> int:
+def _write_numbers(path: Path, left_out: LeftOut) -> int:
     """Write the numbers of a slot and flush them; return their CRC-32."""
     crc32 = 0
     with _open_slot(path) as stream:
         stream.seek(_HEADER_BYTES)
         with flushing_early(stream) as write:
-            for block in numbers.blocks():
+            for block in left_out.blocks():
                 data = block.astype("<f4", copy=False).data
                 crc32 = zlib.crc32(data, crc32)
                 write(data)

@@ -25,6 +25,7 @@ from edgeml_client.updates.coding import (
 from edgeml_client.updates.coding.selection import read_selected
 from edgeml_client.updates.coding.spec import CHUNK_LENGTH
 from edgeml_client.updates.update_file import read_arrays
+from tests.client.coding.leftovers import numbers_of
 
 INT4 = Coding(values="int4", block=64, scales="bfloat16")
 HEADER = UpdateHeader(
@@ -84,7 +85,7 @@ def test_round_trips(
     update = coded(file, layout)
     sent = dense(update)
 
-    left_out = LeftOut(vector, coded(file, vector.layout), follows=0).vector().values
+    left_out = numbers_of(LeftOut(vector, coded(file, vector.layout), follows=0))
     np.testing.assert_array_equal(sent + left_out, before)
     np.testing.assert_array_equal(left_out, before - sent)
     assert file == encode_coded(HEADER, vector, coding=coding, fraction=fraction)
@@ -117,7 +118,7 @@ def test_arrays_may_reach_over_chunks(coding: Coding, fraction: float, tmp_path:
     path.write_bytes(file)
 
     sent = dense(coded(path, vector.layout))
-    left_out = LeftOut(vector, coded(file, vector.layout), follows=0).vector().values
+    left_out = numbers_of(LeftOut(vector, coded(file, vector.layout), follows=0))
     np.testing.assert_array_equal(sent + left_out, vector.values)
     total = np.zeros_like(sent)
     add_into_(total, coded(path, vector.layout), factor=1.0)
@@ -135,7 +136,7 @@ def test_positions_may_be_given_instead_of_the_largest() -> None:
     )
 
     assert dense(coded(file, vector.layout)).tolist() == [1, 0, 0, 0]
-    assert LeftOut(vector, coded(file, vector.layout), follows=0).vector().values.tolist() == [0, 2, 0, 4]
+    assert numbers_of(LeftOut(vector, coded(file, vector.layout), follows=0)).tolist() == [0, 2, 0, 4]
     with pytest.raises(InvalidUpdateError, match="NaN or Inf"):
         next(read_selected(vector_of({"w": np.array([1.0, np.nan])}), [np.array([0], np.int64)]))
 

@@ -12,6 +12,7 @@ import pytest
 from edgeml_client.errors import InvalidUpdateError, RoundStateError
 from edgeml_client.updates import DeltaVector
 from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore
+from tests.client.coding.leftovers import all_left_out, stage
 
 
 def vector_of(*numbers: float, name: str = "w") -> DeltaVector:
@@ -41,8 +42,8 @@ def test_a_device_starts_without_a_residual(tmp_path: Path) -> None:
 def test_the_last_committed_residual_counts(tmp_path: Path) -> None:
     store = ResidualStore(tmp_path)
     for number in (1.0, 2.0, 3.0):
-        store.stage(vector_of(number, -number), mark(f"r-{number}")).commit()
-    store.stage(vector_of(9.0, 9.0), mark("r-9"))  # the process dies before it commits
+        stage(store, vector_of(number, -number), mark(f"r-{number}")).commit()
+    stage(store, vector_of(9.0, 9.0), mark("r-9"))  # the process dies before it commits
 
     again = ResidualStore(tmp_path)
 
@@ -54,8 +55,8 @@ def test_the_last_committed_residual_counts(tmp_path: Path) -> None:
 def test_a_header_that_was_being_written_does_not_count(tmp_path: Path) -> None:
     """The second residual lies in slot a; each byte of its header may be the one that got lost."""
     store = ResidualStore(tmp_path)
-    store.stage(vector_of(1.0, 1.0), mark("r-1")).commit()
-    store.stage(vector_of(2.0, 2.0), mark("r-2")).commit()
+    stage(store, vector_of(1.0, 1.0), mark("r-1")).commit()
+    stage(store, vector_of(2.0, 2.0), mark("r-2")).commit()
     slot = tmp_path / "m.a.residual"
     whole = slot.read_bytes()
 
@@ -68,7 +69,7 @@ def test_a_header_that_was_being_written_does_not_count(tmp_path: Path) -> None:
 
 def test_a_residual_is_not_added_to_the_round_it_remained_from(tmp_path: Path) -> None:
     store = ResidualStore(tmp_path)
-    store.stage(vector_of(1.0), mark("r-1")).commit()
+    stage(store, vector_of(1.0), mark("r-1")).commit()
 
     with pytest.raises(RoundStateError, match=r"already made its update for round 'r-1'.*flush_outbox"):
         store.open(vector_of(5.0).layout, model_id="m", round_id="r-1")
@@ -79,7 +80,7 @@ def test_a_residual_of_other_arrays_is_dropped(
     other: DeltaVector, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = ResidualStore(tmp_path)
-    store.stage(vector_of(7.0), mark("r-1")).commit()
+    stage(store, vector_of(7.0), mark("r-1")).commit()
 
     with caplog.at_level(logging.WARNING):
         kept = store.open(other.layout, model_id="m", round_id="r-2")
@@ -92,7 +93,7 @@ def test_a_residual_of_other_arrays_is_dropped(
 def test_a_truncated_residual_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A header of 16,384 bytes, and one of two numbers."""
     store = ResidualStore(tmp_path)
-    store.stage(vector_of(7.0, 7.0), mark("r-1")).commit()
+    stage(store, vector_of(7.0, 7.0), mark("r-1")).commit()
     slot = tmp_path / "m.b.residual"
     slot.write_bytes(slot.read_bytes()[:-4])
 
@@ -108,13 +109,13 @@ def test_numbers_that_the_disk_did_not_keep_are_not_used(
 ) -> None:
     """One of two numbers is another one than was written; the next update replaces both."""
     store = ResidualStore(tmp_path)
-    store.stage(vector_of(7.0, 7.0), mark("r-1")).commit()
+    stage(store, vector_of(7.0, 7.0), mark("r-1")).commit()
     slot = tmp_path / "m.b.residual"
     slot.write_bytes(slot.read_bytes()[:-4] + np.float32(damage).tobytes())
 
     with caplog.at_level(logging.WARNING):
         assert added(store) == [0.0, 0.0]
-    store.stage(vector_of(1.0, 2.0), mark("r-2"), follows=1).commit()
+    store.stage(all_left_out(vector_of(1.0, 2.0), follows=1), mark("r-2")).commit()
 
     assert "do not match their checksum" in caplog.text
     assert added(store) == [1.0, 2.0]
@@ -124,8 +125,8 @@ def test_a_former_residual_whose_numbers_are_being_replaced_does_not_count(tmp_p
     """The third shares its slot with the first; it is staged when the second, and so the first, is lost."""
     store = ResidualStore(tmp_path)
     for number in (1.0, 2.0):
-        store.stage(vector_of(number, number), mark(f"r-{number}")).commit()
-    store.stage(vector_of(3.0, 3.0), mark("r-3"))
+        stage(store, vector_of(number, number), mark(f"r-{number}")).commit()
+    stage(store, vector_of(3.0, 3.0), mark("r-3"))
     (tmp_path / "m.a.residual").unlink()
 
     assert added(store) == [0.0, 0.0]
@@ -137,12 +138,12 @@ def test_a_residual_that_does_not_fit_the_disk_is_an_error_and_changes_nothing(t
     import resource  # noqa: PLC0415 - POSIX only
 
     store = ResidualStore(tmp_path)
-    store.stage(vector_of(1.0, 1.0), mark("r-1")).commit()
+    stage(store, vector_of(1.0, 1.0), mark("r-1")).commit()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(OSError, match="too large"):
-            store.stage(vector_of(*[2.0] * 2000), mark("r-2"))
+            stage(store, vector_of(*[2.0] * 2000), mark("r-2"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
@@ -151,8 +152,8 @@ def test_a_residual_that_does_not_fit_the_disk_is_an_error_and_changes_nothing(t
 
 def test_models_do_not_share_a_residual(tmp_path: Path) -> None:
     store = ResidualStore(tmp_path)
-    store.stage(vector_of(1.0, 2.0), mark("r-1", model_id="m")).commit()
-    store.stage(vector_of(8.0, 8.0), mark("r-1", model_id="m.a")).commit()
+    stage(store, vector_of(1.0, 2.0), mark("r-1", model_id="m")).commit()
+    stage(store, vector_of(8.0, 8.0), mark("r-1", model_id="m.a")).commit()
 
     assert added(store) == [1.0, 2.0]
 
@@ -160,7 +161,7 @@ def test_models_do_not_share_a_residual(tmp_path: Path) -> None:
 def test_a_residual_may_shrink_with_its_model(tmp_path: Path) -> None:
     store = ResidualStore(tmp_path)
     for round_id, numbers in (("r-1", [1.0] * 9), ("r-2", [1.0] * 9), ("r-3", [2.0, 3.0])):
-        store.stage(vector_of(*numbers), mark(round_id)).commit()
+        stage(store, vector_of(*numbers), mark(round_id)).commit()
 
     assert added(store) == [2.0, 3.0]
 
@@ -168,12 +169,12 @@ def test_a_residual_may_shrink_with_its_model(tmp_path: Path) -> None:
 def test_a_residual_that_another_update_sends_already_is_not_sent_twice(tmp_path: Path) -> None:
     """Two rounds find the same residual; the second to be stored is refused, and the first one's stays."""
     store = ResidualStore(tmp_path)
-    store.stage(vector_of(1.0, 2.0), mark("r-1")).commit()
+    stage(store, vector_of(1.0, 2.0), mark("r-1")).commit()
     first, second = (store.open(vector_of(0, 0).layout, model_id="m", round_id=r) for r in ("r-2", "r-3"))
-    store.stage(vector_of(5.0, 6.0), mark("r-2"), follows=first.sequence).commit()
+    store.stage(all_left_out(vector_of(5.0, 6.0), follows=first.sequence), mark("r-2")).commit()
 
     with pytest.raises(RoundStateError, match="another update of model 'm' was made"):
-        store.stage(vector_of(7.0, 8.0), mark("r-3"), follows=second.sequence)
+        store.stage(all_left_out(vector_of(7.0, 8.0), follows=second.sequence), mark("r-3"))
 
     assert added(store) == [5.0, 6.0]
 
@@ -181,7 +182,7 @@ def test_a_residual_that_another_update_sends_already_is_not_sent_twice(tmp_path
 def test_a_residual_is_read_from_any_position(tmp_path: Path) -> None:
     """It holds its own positions; 70,000 numbers are more than one block."""
     store = ResidualStore(tmp_path)
-    store.stage(vector_of(*range(70_000)), mark("r-1")).commit()
+    stage(store, vector_of(*range(70_000)), mark("r-1")).commit()
     kept = store.open(vector_of(*[0.0] * 70_000).layout, model_id="m", round_id="r-2")
 
     for start, size in ((69_998, 2), (0, 70_000), (65_535, 3), (5, 0)):
@@ -194,6 +195,6 @@ def test_ids_too_long_for_a_header_are_refused_before_anything_is_written(tmp_pa
     store = ResidualStore(tmp_path / "residuals")
 
     with pytest.raises(InvalidUpdateError, match="too long"):
-        store.stage(vector_of(1.0), mark("r" * 20_000))
+        stage(store, vector_of(1.0), mark("r" * 20_000))
 
     assert not (tmp_path / "residuals").exists()

@@ -26,6 +26,7 @@ from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, StreamedDelta, UpdateFile, open_update
 from edgeml_client.updates.coding import CodedUpdateFile
 from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore
+from tests.client.coding.leftovers import numbers_of, stage
 
 DELTA = {
     "a": np.array([[4.0, -1.0], [0.5, 0.25]], np.float32),
@@ -93,14 +94,14 @@ def test_error_feedback_adds_what_was_left_out_before(tmp_path: Path, *, allow_c
     kept = DeltaVector(np.zeros(8, np.float32), LAYOUT)
     kept.values[3] = 0.75
     mark = ResidualMark(model_id="m", round_id="r-0", base_digest="sha256:0", update_digest="sha256:1")
-    ResidualStore(tmp_path).stage(kept, mark).commit()
+    stage(ResidualStore(tmp_path), kept, mark).commit()
 
     made = make(FEEDBACK, tmp_path, allow_coded=allow_coded)
 
     assert isinstance(open_update(made.data, LAYOUT), CodedUpdateFile if allow_coded else UpdateFile)
     assert numbers_in(made) == [4.0, -1.0, 0, 0, -3.0, 0, 0, 2.0]
     assert made.left_out is not None
-    assert made.left_out.vector().values.tolist() == [0, 0, 0.5, 1.0, 0, 0.125, 0, 0]
+    assert numbers_of(made.left_out).tolist() == [0, 0, 0.5, 1.0, 0, 0.125, 0, 0]
     assert DELTA["a"][1, 1] == 0.25
 
 
@@ -123,7 +124,7 @@ def test_a_vector_is_given_away_and_arrays_are_not(tmp_path: Path) -> None:
     made = make(FEEDBACK, tmp_path, delta=vector)
 
     assert made.left_out is not None
-    assert made.left_out.vector().values.tolist() == [0, 0, 0.5, 0.25, 0, 0.125, 0, 0]
+    assert numbers_of(made.left_out).tolist() == [0, 0, 0.5, 0.25, 0, 0.125, 0, 0]
     assert np.shares_memory(np.frombuffer(make([], tmp_path, delta=vector).data, np.uint8), vector.values)
 
 
@@ -157,9 +158,9 @@ def test_a_streamed_delta_gives_the_bits_of_a_filtered_vector(
     if ending is FEEDBACK:
         assert streamed.left_out is not None
         assert reference.left_out is not None
-        left = streamed.left_out.vector().values + numbers_in(streamed)
+        left = numbers_of(streamed.left_out) + numbers_in(streamed)
         assert left.tolist() == filtered.values.tolist()
-        assert streamed.left_out.vector().values.tolist() == reference.left_out.vector().values.tolist()
+        assert numbers_of(streamed.left_out).tolist() == numbers_of(reference.left_out).tolist()
 
 
 def test_a_bound_is_checked_before_anything_is_coded(tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_with_error_feedback_what_is_sent_and_what_is_kept_are_the_delta(
 
     sent = np.array(numbers_in(made))
     assert made.left_out is not None
-    np.testing.assert_allclose(sent + made.left_out.vector().values, DeltaVector.of(DELTA).values, rtol=2e-7)
+    np.testing.assert_allclose(sent + numbers_of(made.left_out), DeltaVector.of(DELTA).values, rtol=2e-7)
     assert np.count_nonzero(sent) <= 4
     assert np.unique(np.abs(sent[sent != 0])).size <= max(1, 2 ** (bits - 1) - 1)
 

@@ -64,7 +64,7 @@ def test_the_order_of_a_state_dict_does_not_change_its_file() -> None:
 
 def test_numpy_has_no_bfloat16_so_it_comes_as_float32() -> None:
     """BF16 keeps 8 bits: 1 + 2**-7 is exact, 1 + 2**-8 lies halfway and goes to the even 1."""
-    model = GlobalModel.of_state({"w": torch.tensor([1 + 2**-7, 1 + 2**-8]).bfloat16()})
+    model = GlobalModel(encode_model({"w": torch.tensor([1 + 2**-7, 1 + 2**-8]).bfloat16()}))
 
     array = model.numpy_arrays()["w"]
 
@@ -106,7 +106,7 @@ def test_the_digest_is_that_of_the_file() -> None:
 
 
 def test_each_state_is_fresh_and_writable() -> None:
-    model = GlobalModel.of_state({"w": np.ones(2, np.float32)})
+    model = GlobalModel(encode_model({"w": np.ones(2, np.float32)}))
 
     model.numpy_arrays()["w"][:] = 9
     model.torch_tensors()["w"].fill_(9)
@@ -117,7 +117,7 @@ def test_each_state_is_fresh_and_writable() -> None:
 
 
 def test_auto_is_torch_in_a_program_that_uses_torch() -> None:
-    model = GlobalModel.of_state({"w": np.ones(2, np.float32)})
+    model = GlobalModel(encode_model({"w": np.ones(2, np.float32)}))
 
     assert isinstance(model.state()["w"], torch.Tensor)
     assert isinstance(model.state("numpy")["w"], np.ndarray)

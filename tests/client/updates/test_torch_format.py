@@ -192,9 +192,9 @@ import sys
 sys.modules["torch"] = None
 import numpy as np
 from edgeml_client.errors import MissingExtraError
-from edgeml_client.updates import GlobalModel
+from edgeml_client.updates import GlobalModel, encode_model
 from edgeml_client.updates.torch_format import dumps_state_dict, loads_state_dict
-model = GlobalModel.of_state({"w": np.ones(2)})
+model = GlobalModel(encode_model({"w": np.ones(2)}))
 for attempt in (
     lambda: loads_state_dict(b"", max_bytes=1), lambda: dumps_state_dict({}), lambda: model.torch_tensors(),
 ):

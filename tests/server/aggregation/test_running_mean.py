@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from edgeml_client.updates import DeltaVector
 from edgeml_client.updates.coding.spec import CHUNK_LENGTH, Chunk
 from edgeml_server.aggregation import RunningMean, median_bound, scale_within
-from edgeml_server.aggregation.mean import BLOCK_LENGTH
+from edgeml_server.aggregation.mean import BLOCK_LENGTH, Addend
 
 SHAPES = {"weight": (3, 2), "bias": (3,), "scalar": ()}
 Update = tuple[dict[str, np.ndarray], int]
@@ -30,8 +30,14 @@ updates = st.lists(st.tuples(arrays, st.integers(1, 10_000)), min_size=1, max_si
 def averaged(given_updates: list[Update]) -> RunningMean:
     mean = RunningMean(SHAPES)
     for arrays_of_one, num_samples in given_updates:
-        mean.add(*sent(**arrays_of_one), num_samples=num_samples)
+        add(mean, *sent(**arrays_of_one), num_samples=num_samples)
     return mean
+
+
+def add(
+    mean: RunningMean, chunks: list[Chunk], names: tuple[str, ...], *, num_samples: int, scale: float = 1.0
+) -> None:
+    mean.add_together([Addend(chunks, num_samples, scale)], names)
 
 
 def sent(**arrays_of_one: np.ndarray) -> tuple[list[Chunk], tuple[str, ...]]:
@@ -81,8 +87,8 @@ def test_each_array_is_divided_by_the_samples_of_the_devices_that_sent_it() -> N
     """Weight: (1 * 10 + 4 * 30) / 40 = 3.25; the bias came from the second device alone."""
     mean = RunningMean({"weight": (1,), "bias": (1,), "head": (1,)})
 
-    mean.add(*sent(weight=np.float32([1])), num_samples=10)
-    mean.add(*sent(weight=np.float32([4]), bias=np.float32([-2])), num_samples=30)
+    add(mean, *sent(weight=np.float32([1])), num_samples=10)
+    add(mean, *sent(weight=np.float32([4]), bias=np.float32([-2])), num_samples=30)
 
     assert mean.mean("weight") == np.float32([3.25])
     assert mean.mean("bias") == np.float32([-2])
@@ -95,8 +101,8 @@ def test_a_scale_shrinks_an_update_but_not_its_samples() -> None:
     """(8 * 0.25 * 10 + 2 * 10) / 20 = 2."""
     mean = RunningMean({"weight": (1,)})
 
-    mean.add(*sent(weight=np.float32([8])), num_samples=10, scale=0.25)
-    mean.add(*sent(weight=np.float32([2])), num_samples=10)
+    add(mean, *sent(weight=np.float32([8])), num_samples=10, scale=0.25)
+    add(mean, *sent(weight=np.float32([2])), num_samples=10)
 
     assert mean.mean("weight") == np.float32([2])
 
@@ -107,8 +113,8 @@ def test_arrays_larger_than_a_block_are_averaged_like_small_ones() -> None:
     first, second = (rng.standard_normal(size).astype(np.float32) for _ in range(2))
     mean = RunningMean({"weight": (size,)})
 
-    mean.add(*sent(weight=first), num_samples=1)
-    mean.add(*sent(weight=second), num_samples=3)
+    add(mean, *sent(weight=first), num_samples=1)
+    add(mean, *sent(weight=second), num_samples=3)
 
     expected = (first + second * np.float32(3)) / np.float32(4)
     np.testing.assert_array_equal(mean.mean("weight"), expected)
@@ -119,9 +125,9 @@ def test_what_does_not_belong_is_refused() -> None:
     mean = RunningMean({"weight": (2,)})
 
     with pytest.raises(ValueError, match="at least 1, not 0"):
-        mean.add(*sent(weight=np.zeros(2, np.float32)), num_samples=0)
+        add(mean, *sent(weight=np.zeros(2, np.float32)), num_samples=0)
     with pytest.raises(KeyError, match="bias"):
-        mean.add(*sent(bias=np.zeros(2, np.float32)), num_samples=1)
+        add(mean, *sent(bias=np.zeros(2, np.float32)), num_samples=1)
 
 
 def test_memory_does_not_grow_with_the_number_of_updates() -> None:
@@ -132,7 +138,7 @@ def test_memory_does_not_grow_with_the_number_of_updates() -> None:
         tracemalloc.start()
         mean = RunningMean({"weight": (size,)})
         for number in range(num_updates):
-            mean.add(*sent(weight=np.full(size, number, np.float32)), num_samples=1)
+            add(mean, *sent(weight=np.full(size, number, np.float32)), num_samples=1)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak
