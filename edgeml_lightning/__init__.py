@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from edgeml_client._version import __version__
-from edgeml_client.errors import MissingExtraError
+from edgeml_lightning._extra import lightning_extra
 
 if TYPE_CHECKING:
     from edgeml_lightning.callbacks import FederatedCallback, RoundRecord
@@ -78,7 +78,6 @@ _HOMES: Final = {
     "Scaffold": "strategies",
     "model_state": "exchange",
 }
-_NEEDED: Final = frozenset({"lightning", "torch", "torchmetrics"})
 
 
 def __getattr__(name: str) -> object:
@@ -90,12 +89,8 @@ def __getattr__(name: str) -> object:
     """
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
+    with lightning_extra(f"edgeml_lightning.{name}"):
         home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    except ModuleNotFoundError as exc:
-        if exc.name is not None and exc.name.partition(".")[0] in _NEEDED:
-            raise MissingExtraError(f"edgeml_lightning.{name}", extra="lightning") from exc
-        raise
     return getattr(home, name)
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase as BatchOrInstanceNorm  # pyright: ignore[reportPrivateUsage]
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.updates.array_names import is_under
 from edgeml_lightning.exchange import model_state
 from edgeml_lightning.naming import canonical_name, modules_by_path
+from edgeml_lightning.norm_layers import BatchOrInstanceNorm
 
 __all__ = ["BufferPolicy", "Partition", "partition"]
 

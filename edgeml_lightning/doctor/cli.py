@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgeml_client._version import __version__
-from edgeml_client.errors import ConfigurationError, MissingExtraError
+from edgeml_client.errors import ConfigurationError
+from edgeml_lightning._extra import lightning_extra
 
 if TYPE_CHECKING:
     from edgeml_lightning.doctor.findings import Report
@@ -68,12 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _examine(module_path: str, data_path: str | None, *, head_layers: Sequence[str]) -> Report:
-    try:
+    with lightning_extra("edgeml doctor"):
         from edgeml_lightning.doctor.examination import examine  # noqa: PLC0415 - --help needs no torch
-    except ModuleNotFoundError as exc:
-        if exc.name not in {"lightning", "torch", "torchmetrics"}:
-            raise
-        raise MissingExtraError("edgeml doctor", extra="lightning") from exc
     module = _make(module_path, option="--module")
     data = _make(data_path, option="--data") if data_path else None
     return examine(module, data, head_layers=head_layers)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - checked inside

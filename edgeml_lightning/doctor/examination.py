@@ -47,12 +47,11 @@ def examine(
         )
     if is_overridden("configure_model", module):
         module.configure_model()
-    findings = list(check_arrays(module, head_layers=head_layers))
-    copies = check_copies(module)
-    findings.append(copies)
-    if findings[0].verdict is not Verdict.FAIL:
+    findings = [*check_arrays(module, head_layers=head_layers), check_copies(module)]
+    failed = {finding.check for finding in findings if finding.verdict is Verdict.FAIL}
+    if "parameters" not in failed:
         findings.append(check_update_size(module))
-        if copies.verdict is not Verdict.FAIL:
+        if "copies" not in failed:
             findings += check_training(module, data)
     return Report(type(module).__name__, tuple(_in_order(findings)))
 

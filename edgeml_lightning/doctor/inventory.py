@@ -7,12 +7,12 @@ from typing import Final
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage] - what keeps statistics
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.doctor.findings import Finding, Verdict
 from edgeml_lightning.exchange import model_state
 from edgeml_lightning.naming import canonical_name, modules_by_path
+from edgeml_lightning.norm_layers import BatchOrInstanceNorm
 from edgeml_lightning.partition import partition
 
 __all__ = ["check_arrays", "listed"]
@@ -113,7 +113,7 @@ def _check_statistics(module: nn.Module) -> Finding:
     keeping = [
         path
         for path, child in modules_by_path(module)
-        if isinstance(child, _NormBase) and child.running_mean is not None
+        if isinstance(child, BatchOrInstanceNorm) and child.running_mean is not None
     ]
     if not keeping:
         return Finding(

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase as BatchOrInstanceNorm  # pyright: ignore[reportPrivateUsage]
 from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.updates.array_names import is_under
 from edgeml_lightning.exchange import model_state
 from edgeml_lightning.naming import modules_by_path
+from edgeml_lightning.norm_layers import BatchOrInstanceNorm
 from edgeml_lightning.strategies.strategy import FederatedStrategy
 
 __all__ = ["NORMALIZATION_LAYERS", "FedBN"]

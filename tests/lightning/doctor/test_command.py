@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +86,39 @@ def test_the_command_finds_modules_in_the_folder_it_is_called_in(tmp_path: Path)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("BoringModel: 10 pass, 0 warn, 0 fail")
+
+
+@pytest.mark.parametrize(
+    ("absent", "said"),
+    [
+        ("torch", "error: edgeml doctor needs .*pip install 'edgeml-lightning\\[lightning\\]'"),
+        ("fsspec", "ModuleNotFoundError: .*fsspec"),
+    ],
+)
+def test_only_a_missing_extra_is_called_one(absent: str, said: str) -> None:
+    """What lightning itself misses is not what our extra would bring."""
+    code = (
+        f"import sys; sys.modules[{absent!r}] = None\n"
+        "from edgeml_lightning.doctor.cli import main\n"
+        "main(['doctor', '--module', 'net:Net'])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=100
+    )
+
+    assert re.search(said, done.stderr)
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['lightning'] = None\n"
+        "from edgeml_lightning.doctor.cli import main\n"
+        "main(['doctor', '--help'])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
+    )
+
+    assert "--module PACKAGE.MODULE:NAME" in done.stdout
