@@ -22,12 +22,10 @@ from edgeml_client.updates.model_file import GlobalModel, in_file_order
 from edgeml_client.updates.safetensors_header import Header, build_header, read_header
 from edgeml_lightning.errors import PersonalStateError
 
-__all__ = ["PersonalKey", "decode_entry", "encode_entry", "read_description"]
+__all__ = ["EntryDescription", "PersonalKey", "decode_entry", "encode_entry", "read_description"]
 
 _DESCRIPTION: Final = "edgeml.personal"
 _DIGEST: Final = "edgeml.personal.sha256"
-
-_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 class PersonalKey(BaseModel):
@@ -41,7 +39,18 @@ class PersonalKey(BaseModel):
     strategy: Annotated[str, Field(min_length=1)]
 
 
-def encode_entry(description: BaseModel, tensors: Mapping[str, Tensor]) -> bytes:
+class EntryDescription(BaseModel):
+    """What every entry says of itself; subclasses say more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: PersonalKey
+
+
+_Kind = TypeVar("_Kind", bound=EntryDescription)
+
+
+def encode_entry(description: EntryDescription, tensors: Mapping[str, Tensor]) -> bytes:
     """Return the file of an entry; :func:`decode_entry` is its inverse.
 
     Raises:
@@ -57,18 +66,22 @@ def encode_entry(description: BaseModel, tensors: Mapping[str, Tensor]) -> bytes
     return b"".join([build_header(specs, metadata), *bodies])
 
 
-def decode_entry(data: bytes, kind: type[_Kind]) -> tuple[_Kind, dict[str, Tensor]]:
+def decode_entry(data: bytes, kind: type[_Kind], *, key: PersonalKey) -> tuple[_Kind, dict[str, Tensor]]:
     """Return the description and the arrays in a file.
 
     Raises:
-        PersonalStateError: The file is damaged, or of another format.
+        PersonalStateError: The file is damaged, of another format, or belongs to another organization,
+            device, model or strategy.
     """
     header = _header(memoryview(data))
     specs = [entry.spec for entry in header.entries]
     bodies = [memoryview(data)[entry.start : entry.stop] for entry in header.entries]
     if _digest(header.metadata.get(_DESCRIPTION, ""), specs, bodies) != header.metadata.get(_DIGEST):
         raise PersonalStateError("its content does not have the digest that was written with it")
-    return _description(header, kind), GlobalModel(data).torch_tensors()
+    description = _description(header, kind)
+    if description.key != key:
+        raise PersonalStateError(f"it belongs to {description.key!r}, not to {key!r}")
+    return description, GlobalModel(data).torch_tensors()
 
 
 def read_description(path: Path, kind: type[_Kind]) -> _Kind:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from edgeml_lightning.errors import PersonalStateError
 from edgeml_lightning.naming import under_prefix, with_prefix
-from edgeml_lightning.personalization.entry_file import PersonalKey, decode_entry, encode_entry
+from edgeml_lightning.personalization.entry_file import (
+    EntryDescription,
+    PersonalKey,
+    decode_entry,
+    encode_entry,
+)
 from edgeml_lightning.personalization.optimizer_state import OptimizerState
 from edgeml_lightning.personalization.personal_state import PersonalState
 
@@ -18,13 +20,10 @@ _ARRAY: Final = "array/"
 _OPTIMIZER: Final = "optimizer/"
 
 
-class PersonalDescription(BaseModel):
-    """What an entry says of itself: whose it is, and what it was trained against."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class PersonalDescription(EntryDescription):
+    """What a personal state says of itself: whose it is, and what it was trained against."""
 
     format: Literal["edgeml-personal/1"] = "edgeml-personal/1"
-    key: PersonalKey
     round_id: str
     base_version: str
     base_digest: str
@@ -57,9 +56,7 @@ def decode_personal_state(data: bytes, *, key: PersonalKey) -> PersonalState:
         PersonalStateError: The file is damaged, of another format, or belongs to another organization,
             device, model or strategy.
     """
-    description, tensors = decode_entry(data, PersonalDescription)
-    if description.key != key:
-        raise PersonalStateError(f"it belongs to {description.key!r}, not to {key!r}")
+    description, tensors = decode_entry(data, PersonalDescription, key=key)
     return PersonalState(
         model_id=key.model_id,
         strategy=key.strategy,

@@ -12,7 +12,12 @@ from torch import Tensor
 
 from edgeml_lightning.errors import PersonalStateError
 from edgeml_lightning.naming import under_prefix, with_prefix
-from edgeml_lightning.personalization.entry_file import PersonalKey, decode_entry, encode_entry
+from edgeml_lightning.personalization.entry_file import (
+    EntryDescription,
+    PersonalKey,
+    decode_entry,
+    encode_entry,
+)
 from edgeml_lightning.randomness import RandomState
 
 __all__ = ["Mark", "RoundMarks", "decode_marks", "encode_marks"]
@@ -76,11 +81,8 @@ class _Moment(BaseModel):
     carried: dict[str, JsonValue]
 
 
-class _Description(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Description(EntryDescription):
     format: Literal["edgeml-round/1"] = "edgeml-round/1"
-    key: PersonalKey
     round_id: str
     seed: int
     began: _Moment
@@ -105,9 +107,7 @@ def decode_marks(data: bytes, *, key: PersonalKey) -> RoundMarks:
         PersonalStateError: The file is damaged, of another format, or belongs to another organization,
             device, model or strategy.
     """
-    described, tensors = decode_entry(data, _Description)
-    if described.key != key:
-        raise PersonalStateError(f"it belongs to {described.key!r}, not to {key!r}")
+    described, tensors = decode_entry(data, _Description, key=key)
     return RoundMarks(
         round_id=described.round_id,
         seed=described.seed,
