@@ -9,11 +9,11 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.data import (
-    _set_sampler_epoch as set_sampler_epoch,  # pyright: ignore[reportPrivateUsage]
+    _set_sampler_epoch as set_sampler_epoch,  # pyright: ignore[reportPrivateUsage] - what a fit itself does, wrapped samplers too
 )
 from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities.data import (
-    _is_dataloader_shuffled as is_shuffled,  # pyright: ignore[reportPrivateUsage]
+    _is_dataloader_shuffled as is_shuffled,  # pyright: ignore[reportPrivateUsage] - what Lightning itself asks
 )
 
 from edgeml_client.errors import ConfigurationError

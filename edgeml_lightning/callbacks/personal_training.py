@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import (
-    _init_optimizers_and_lr_schedulers as init_optimizers,  # pyright: ignore[reportPrivateUsage]
+    _init_optimizers_and_lr_schedulers as init_optimizers,  # pyright: ignore[reportPrivateUsage] - no public way to make them
 )
 from lightning.pytorch.utilities.signature_utils import (
-    is_param_in_hook_signature,  # pyright: ignore[reportUnknownVariableType]
+    is_param_in_hook_signature,  # pyright: ignore[reportUnknownVariableType] - takes any Callable
 )
 from torch import Tensor, nn
 from torch.optim import Optimizer

@@ -25,12 +25,12 @@ def average_gradients_(parameters: Iterable[Tensor]) -> None:
         return
     has_gradient = [parameter.grad is not None for parameter in trained]
     used = torch.tensor(has_gradient, device=trained[0].device).to(torch.int32)
-    dist.all_reduce(used, op=dist.ReduceOp.MAX)  # pyright: ignore[reportUnknownMemberType]
+    dist.all_reduce(used, op=dist.ReduceOp.MAX)  # pyright: ignore[reportUnknownMemberType] - torch.distributed is untyped
     world_size = dist.get_world_size()
     averaged = [parameter for parameter, is_used in zip(trained, used, strict=True) if is_used.item()]
     for kind, group in _by_kind(averaged):
         total = torch.cat([_gradient(parameter).reshape(-1).to(*kind) for parameter in group])
-        dist.all_reduce(total.div_(world_size))  # pyright: ignore[reportUnknownMemberType]
+        dist.all_reduce(total.div_(world_size))  # pyright: ignore[reportUnknownMemberType] - as above
         sizes = [parameter.numel() for parameter in group]
         for parameter, mean in zip(group, torch.split(total, sizes), strict=True):
             _gradient(parameter).copy_(mean.view_as(parameter))

@@ -25,7 +25,7 @@ class MessageGroup:
     """
 
     def __init__(self, *, timeout_s: float) -> None:
-        group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))  # pyright: ignore[reportUnknownMemberType]
+        group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))  # pyright: ignore[reportUnknownMemberType] - torch.distributed is untyped
         self._group: Final = cast("dist.ProcessGroup", group)
 
     def meet(self) -> None:
@@ -35,7 +35,7 @@ class MessageGroup:
             ProcessLostError: One is not coming.
         """
         with losses_named():
-            dist.barrier(group=self._group)  # pyright: ignore[reportUnknownMemberType]
+            dist.barrier(group=self._group)  # pyright: ignore[reportUnknownMemberType] - as above
 
     def send(self, message: object) -> None:
         """Send a message from the first process to all others.
@@ -65,7 +65,7 @@ class MessageGroup:
         """
         values: list[Any] = [None] * dist.get_world_size()
         with losses_named():
-            dist.all_gather_object(values, value, group=self._group)  # pyright: ignore[reportUnknownMemberType]
+            dist.all_gather_object(values, value, group=self._group)  # pyright: ignore[reportUnknownMemberType] - as above
         return values
 
 

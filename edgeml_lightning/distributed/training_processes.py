@@ -7,7 +7,7 @@ from datetime import timedelta
 import lightning as L
 import torch.distributed as dist
 from lightning.pytorch.strategies.launchers import (
-    _SubprocessScriptLauncher as SubprocessScriptLauncher,  # pyright: ignore[reportPrivateUsage]
+    _SubprocessScriptLauncher as SubprocessScriptLauncher,  # pyright: ignore[reportPrivateUsage] - no public name
 )
 from torch.distributed.constants import default_pg_timeout
 
@@ -42,7 +42,7 @@ def start_processes(trainer: L.Trainer, module: L.LightningModule) -> None:
         return
     launcher = trainer.strategy.launcher
     if isinstance(launcher, SubprocessScriptLauncher):
-        launcher.launch(lambda: None, trainer=trainer)  # pyright: ignore[reportUnknownMemberType]
+        launcher.launch(lambda: None, trainer=trainer)  # pyright: ignore[reportUnknownMemberType] - takes any Callable
     if not dist.is_initialized():
         trainer.strategy.connect(module)
         trainer.strategy.setup_environment()

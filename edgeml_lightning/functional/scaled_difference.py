@@ -44,8 +44,8 @@ def add_scaled_difference_(
                 group.append(tensor)
     if small[0]:
         # The fused forms that torch's own optimizers use; they have no public name.
-        differences = torch._foreach_sub(small[1], small[2])  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-        torch._foreach_add_(small[0], differences, alpha=factor)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+        differences = torch._foreach_sub(small[1], small[2])  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage] - as said above
+        torch._foreach_add_(small[0], differences, alpha=factor)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage] - as above
 
 
 @torch.no_grad()

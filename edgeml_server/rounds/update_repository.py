@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -123,10 +123,8 @@ class UpdateRepository:
             num_marked += result.rowcount
         return num_marked == len(ids)
 
-    def _ordered(self, *conditions: object) -> tuple[UpdateRecord, ...]:
-        rows = self._session.scalars(
-            select(UpdateRow).where(UpdateRow.org_id == self._org_id, *conditions)  # type: ignore[arg-type]
-        )
+    def _ordered(self, *conditions: ColumnElement[bool]) -> tuple[UpdateRecord, ...]:
+        rows = self._session.scalars(select(UpdateRow).where(UpdateRow.org_id == self._org_id, *conditions))
         # Sorted here: the order of text depends on a database's collation, and the sum on the order.
         return tuple(
             sorted((_record_of(row) for row in rows), key=lambda held: (held.device_identifier, held.digest))
