@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
@@ -15,16 +15,15 @@ from edgeml_client.errors import ConfigurationError, RoundClosedError
 from edgeml_lightning._one_line import counted
 from edgeml_lightning.callbacks import FederatedCallback
 from edgeml_lightning.callbacks.requirements import require_lightning
-from edgeml_lightning.callbacks.waiting import announce_wait
+from edgeml_lightning.carried_state import CarriedState, OptimizerPolicy, SchedulePolicy
 from edgeml_lightning.cycling import LocalSteps
 from edgeml_lightning.distributed.training_processes import start_processes
 from edgeml_lightning.exchange import load_global_
 from edgeml_lightning.fresh_callbacks import FreshCallbacks
 from edgeml_lightning.history import History
+from edgeml_lightning.next_round import NextRound
 from edgeml_lightning.progress import RoundsProgress
-from edgeml_lightning.series_end import end_reason, is_last, newest_round, over_after
 from edgeml_lightning.trainer_limits import RoundLimits, callbacks_of, check_repeatable
-from edgeml_lightning.trainer_luggage import OptimizerPolicy, SchedulePolicy, TrainerLuggage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
     from edgeml_client import FederatedClient
-    from edgeml_client.schemas import RoundAssignment
     from edgeml_lightning.callbacks.round_record import RoundRecord
     from edgeml_lightning.personalization import PersonalStore
     from edgeml_lightning.strategies import FederatedStrategy
@@ -41,9 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["FederatedTrainer"]
 
 _log = logging.getLogger(__name__)
-
-_LOOK_AGAIN_S: Final = 20.0
-"""How long one request waits for a round before the trainer looks whether the federation is over."""
 
 
 class FederatedTrainer:
@@ -107,7 +102,6 @@ class FederatedTrainer:
         clock: Clock | None = None,
     ) -> None:
         self.model = model
-        self.wait_s = wait_s
         self.trainer = trainer or L.Trainer(max_epochs=1)
         check_repeatable(self.trainer)
         if self.trainer.num_sanity_val_steps > 0:
@@ -123,21 +117,20 @@ class FederatedTrainer:
             clock=clock,
         )
         self.end_reason: str | None = None
-        self._clock = clock or SystemClock()
         _check_policies(optimizers, schedules)
         self._limits = RoundLimits.of(self.trainer)
         self._fresh = FreshCallbacks(self.trainer)
-        self._last: RoundAssignment | None = None
+        self._next = NextRound(model=model, wait_s=wait_s, clock=clock or SystemClock())
         self._local_steps = None if local_steps is None else LocalSteps(self.trainer, num_steps=local_steps)
-        luggage = TrainerLuggage(
+        carried = CarriedState(
             self.trainer,
             limits=self._limits,
             optimizers=optimizers,
             schedules=schedules,
             local_steps=self._local_steps,
         )
-        self.callback.luggage = luggage
-        _insert_(callbacks_of(self.trainer), luggage, self.callback)
+        self.callback.luggage = carried
+        _insert_(callbacks_of(self.trainer), carried, self.callback)
 
     def fit(
         self,
@@ -218,7 +211,7 @@ class FederatedTrainer:
         """
         require_lightning(module, kind=L.LightningModule)
         start_processes(self.trainer, module)
-        self.end_reason = self.callback.meet(self.trainer).on_first(self._wait_for_round)
+        self.end_reason = self.callback.meet(self.trainer).on_first(self._wait)
         if self.end_reason is not None:
             return None
         self._fresh.restore_()
@@ -262,33 +255,8 @@ class FederatedTrainer:
             return nullcontext(train_dataloaders)
         return self._local_steps.cycled(module, datamodule=datamodule, train_dataloaders=train_dataloaders)
 
-    def _wait_for_round(self) -> str | None:
-        """Return ``None`` once a round is offered to this device, or why none will be."""
-        client = self.callback.connection.client()
-        until_s = self._clock.monotonic_s() + self.wait_s
-        pause_s = 0.0
-        while True:
-            left_s = max(0.0, until_s - self._clock.monotonic_s())
-            offered = client.get_round_assignment(model=self.model, wait_s=min(left_s, pause_s))
-            if offered is not None:
-                self._last = offered
-                return None
-            if (reason := self._find_end()) is not None:
-                return reason
-            if left_s <= 0:
-                return f"no round of model {self.model!r} was offered to this device within {self.wait_s:g} s"
-            if self._last is None and pause_s == 0:
-                announce_wait(client, model=self.model, wait_s=self.wait_s)
-            pause_s = _LOOK_AGAIN_S
-
-    def _find_end(self) -> str | None:
-        if self._last is None:
-            return None
-        if is_last(self._last):
-            return over_after(self._last.num_rounds)
-        return end_reason(
-            newest_round(self._last.round_id, get_status=self.callback.connection.client().get_round_status)
-        )
+    def _wait(self) -> str | None:
+        return self._next.wait(self.callback.connection.client())
 
 
 def _check_policies(optimizers: str, schedules: str) -> None:

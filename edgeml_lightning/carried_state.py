@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from edgeml_lightning.trainer_limits import RoundLimits
 
-__all__ = ["OptimizerPolicy", "SchedulePolicy", "TrainerLuggage"]
+__all__ = ["CarriedState", "OptimizerPolicy", "SchedulePolicy"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ _OPTIMIZER: Final = "optimizer/"
 _PLACE: Final = "place/"
 
 
-class TrainerLuggage(L.Callback):
+class CarriedState(L.Callback):
     """Hands what one round leaves to the next, in this process or after a restart.
 
     Args:
@@ -175,8 +175,8 @@ def _restore_schedules_(trainer: L.Trainer, saved: Mapping[str, Any], *, given: 
         return
     if saved["given"] != given:
         _log.warning(
-            "learning rate schedules start anew: the module gives its optimizers and schedules other settings "
-            "than in the round before (%s, not %s)",
+            "learning rate schedules start anew: the module gives its optimizers and schedules other "
+            "settings than in the round before (%s, not %s)",
             given,
             saved["given"],
         )
