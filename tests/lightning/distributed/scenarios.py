@@ -23,6 +23,7 @@ from edgeml_lightning import (
     Ditto,
     DittoModule,
     FedAvg,
+    FedBN,
     FederatedCallback,
     FederatedStrategy,
     FedPer,
@@ -78,6 +79,14 @@ class Net(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=self.momentum)
 
 
+class NormedNet(Net):
+    """With a normalization layer that looks at one sample at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts["body"].append(nn.LayerNorm(8))
+
+
 class TwinNet(DittoModule):
     """The same network as a module to subclass."""
 
@@ -115,6 +124,7 @@ CASES: dict[str, Case] = {
     "ditto": Case(Ditto(0.5), num_rounds=2, arguments={"gradient_clip_val": 0.5}),
     "apfl": Case(APFL(0.5, alpha_rate=0.1), num_rounds=2),
     "fedrep": Case(FedRep(["parts.head"], head_epochs=1), num_rounds=2),
+    "fedbn": Case(FedBN(), NormedNet, num_rounds=2),
     "scaffold": Case(Scaffold(), lambda: Net(momentum=0.0), num_rounds=2, is_personal=False),
     "ditto module": Case(None, TwinNet, num_rounds=2, arguments={"gradient_clip_val": 0.5}),
     "fedper": Case(FedPer(["parts.head"]), num_rounds=2),
