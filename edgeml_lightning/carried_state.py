@@ -7,7 +7,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import lightning as L
 from typing_extensions import override
@@ -148,14 +148,16 @@ def _groups(trainer: L.Trainer) -> list[dict[str, Any]]:
 
 def _given_settings(trainer: L.Trainer) -> dict[str, Any]:
     """Return what the module asks for, in values that are equal after a way through JSON."""
-    groups = [
-        {name: list(value) if isinstance(value, tuple) else value for name, value in group.items()}
-        for group in _groups(trainer)
-    ]
     return {
         "kinds": [_kind_of(config.scheduler) for config in trainer.lr_scheduler_configs],
-        "groups": groups,
+        "groups": [
+            {name: _as_json_has_it(value) for name, value in group.items()} for group in _groups(trainer)
+        ],
     }
+
+
+def _as_json_has_it(value: object) -> object:
+    return list(cast("tuple[object, ...]", value)) if isinstance(value, tuple) else value
 
 
 def _kind_of(scheduler: object) -> str:
