@@ -10,6 +10,7 @@ __all__ = [
     "FederationError",
     "NoRoundAssignedError",
     "PersonalStateError",
+    "PersonalStoreError",
     "PersonalStoreFullError",
     "ProcessLostError",
     "UnsupportedTrainingError",
@@ -60,7 +61,11 @@ class ProcessLostError(FederationError):
         self.reason = reason
 
 
-class PersonalStoreFullError(FederationError):
+class PersonalStoreError(FederationError):
+    """What this device would keep cannot be written; what is there was left alone."""
+
+
+class PersonalStoreFullError(PersonalStoreError):
     """The personal state of a model takes more room than the store may use; what is there was left alone.
 
     Attributes:

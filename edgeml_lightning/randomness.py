@@ -6,13 +6,16 @@ import random
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 __all__ = ["RandomState", "borrowed_randomness", "capture_randomness", "restore_randomness_"]
+
+
+_NUMPY_WORDS: Final = 624
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,23 +49,30 @@ class RandomState:
 
     @classmethod
     def put_together(cls, tensors: Mapping[str, Tensor], numbers: Mapping[str, float | None]) -> RandomState:
-        """Return the state that :meth:`taken_apart` took apart.
+        """Return the state that :meth:`taken_apart` took apart, perhaps with other versions of the libraries.
 
         Raises:
             KeyError: A part is missing.
-            ValueError: A part has an impossible size.
+            ValueError: The streams of this process cannot be put there.
         """
-        num_words = {"numpy": 624, "python": 625}
+        num_words = {"numpy": _NUMPY_WORDS, "python": 625}
         if any(tensors[name].numel() != number for name, number in num_words.items()):
             raise ValueError("a stream has the wrong number of words")
         numpy_words = tensors["numpy"].numpy().astype(np.uint32)
         counts = [int(numbers[name] or 0) for name in ("numpy_position", "numpy_has_gauss", "python_version")]
-        return cls(
+        if not 0 <= counts[0] <= _NUMPY_WORDS:
+            raise ValueError("NumPy's stream is at an impossible place")
+        state = cls(
             torch_cpu=tensors["torch_cpu"],
             torch_cuda=tensors.get("torch_cuda"),
             numpy=("MT19937", numpy_words, counts[0], counts[1], numbers["numpy_gauss"]),
             python=(counts[2], tuple(map(int, tensors["python"])), numbers["python_gauss"]),
         )
+        try:
+            _try(state)
+        except (TypeError, RuntimeError, OverflowError) as exc:
+            raise ValueError(f"another version of Python, NumPy or torch wrote it: {exc}") from exc
+        return state
 
 
 def capture_randomness() -> RandomState:
@@ -103,3 +113,12 @@ def restore_randomness_(state: RandomState) -> None:
         torch.cuda.set_rng_state(state.torch_cuda)
     np.random.set_state(state.numpy)  # noqa: NPY002 - as above
     random.setstate(state.python)
+
+
+def _try(state: RandomState) -> None:
+    """Put streams of no one's to ``state``: an error comes here, and not when half of the real ones moved."""
+    torch.Generator().set_state(state.torch_cpu)
+    if state.torch_cuda is not None and torch.cuda.is_available():
+        torch.Generator(device="cuda").set_state(state.torch_cuda)
+    np.random.RandomState().set_state(state.numpy)
+    random.Random().setstate(state.python)  # noqa: S311 - as above

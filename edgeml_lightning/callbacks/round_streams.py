@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from edgeml_lightning.callbacks.batch_place import BatchPlace
+from edgeml_lightning.errors import PersonalStateError, PersonalStoreError
 from edgeml_lightning.personalization import Mark, PersonalKey, PersonalStore, RoundMarks
 from edgeml_lightning.randomness import capture_randomness, restore_randomness_
 
@@ -106,7 +107,11 @@ class RoundStreams:
         right batch, but with fresh random numbers.
         """
         if saved is not None:
-            self._place = BatchPlace.from_checkpoint(saved)
+            try:
+                self._place = BatchPlace.from_checkpoint(saved)
+            except ValueError as exc:
+                _log.warning("this round goes on with fresh random numbers, from a new order: %s", exc)
+                return
             if trainer.world_size == 1:
                 self._place.restore_start_()
 
@@ -125,7 +130,7 @@ class RoundStreams:
     def keep(marks: Sequence[RoundMarks], *, store: PersonalStore, key: PersonalKey) -> None:
         """Write what :meth:`end` returned."""
         for rank, mark in enumerate(marks):
-            store.save_marks(key, mark, rank=rank)
+            _save(_Files(store, key), mark, rank=rank)
 
     # Where in the data.
 
@@ -161,11 +166,26 @@ def _settled(files: _Files, here: Sequence[RoundMarks]) -> list[tuple[RoundMarks
 
 
 def _settle(files: _Files, here: RoundMarks, *, rank: int, is_first: bool) -> tuple[RoundMarks, bool]:
-    found = files.store.find_marks(files.key, rank=rank)
+    found = _find(files, rank=rank)
     start = None
     if found is not None:
         start = found.to_start_from(round_id=here.round_id, seed=here.seed, is_first=is_first)
     marks = replace(here, began=start) if start is not None else here
     if found is None or found.round_id != marks.round_id:
-        files.store.save_marks(files.key, marks, rank=rank)
+        _save(files, marks, rank=rank)
     return marks, start is not None
+
+
+def _find(files: _Files, *, rank: int) -> RoundMarks | None:
+    try:
+        return files.store.find_marks(files.key, rank=rank)
+    except PersonalStateError as exc:
+        _log.warning("this round draws fresh random numbers: %s", exc)
+        return None
+
+
+def _save(files: _Files, marks: RoundMarks, *, rank: int) -> None:
+    try:
+        files.store.save_marks(files.key, marks, rank=rank)
+    except PersonalStoreError as exc:
+        _log.warning("%s: if this process ends, it is not run again exactly: %s", marks.round_id, exc)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from edgeml_client.durable import PART_SUFFIX, write_durably
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.updates.paths import path_segment
-from edgeml_lightning.errors import PersonalStateError, PersonalStoreFullError
+from edgeml_lightning.errors import PersonalStateError, PersonalStoreError, PersonalStoreFullError
 from edgeml_lightning.personalization.entry_file import PersonalKey, read_description
 from edgeml_lightning.personalization.personal_file import (
     PersonalDescription,
@@ -31,6 +33,7 @@ _T = TypeVar("_T")
 
 _SUFFIX: Final = ".safetensors"
 _REFUSED: Final = "refused"
+_WRITE_TIMEOUT_S: Final = 60.0
 
 _BEFORE_IT: Final = "go on from the state before it, or from the global model if there is none"
 _WITHOUT_MARKS: Final = "go on with fresh random numbers"
@@ -76,16 +79,19 @@ class PersonalStore:
 
         Raises:
             PersonalStoreFullError: It does not fit into ``max_bytes``; nothing was written or removed.
+            PersonalStoreError: The folder cannot be written, the disk is full, or another process holds the
+                folder for more than a minute.
             PersonalStateError: An array is of a kind that cannot be kept.
         """
         folder, data = self._folder(key), encode_personal_state(key, state)
-        entries = self._entries(folder)
-        target = folder / f"{_revision_for(entries, state.round_id):08d}{_SUFFIX}"
-        outdated = [path for path in entries if path != target][: 1 - self.num_kept]
-        self._make_room(key, num_bytes=len(data), replaced=(target, *outdated))
-        self._write(target, data)
-        for old in outdated:
-            old.unlink(missing_ok=True)
+        with self._held(key):
+            entries = self._entries(folder)
+            target = folder / f"{_revision_for(entries, state.round_id):08d}{_SUFFIX}"
+            outdated = [path for path in entries if path != target][: 1 - self.num_kept]
+            self._make_room(key, num_bytes=len(data), replaced=(target, *outdated))
+            self._write(target, data)
+            for old in outdated:
+                _remove(old)
         return target
 
     def find(
@@ -109,10 +115,14 @@ class PersonalStore:
             state.require_arrays(expected)
             return state
 
-        for path in reversed(self._entries(self._folder(key))):
-            state = _read(path, decode, otherwise=_BEFORE_IT)
-            if state.round_id != before_round:
-                return state
+        folder = self._folder(key)
+        if not folder.is_dir():
+            return None
+        with self._held(key):
+            for path in reversed(self._entries(folder)):
+                state = _read(path, decode, otherwise=_BEFORE_IT)
+                if state.round_id != before_round:
+                    return state
         return None
 
     def check_room(self, key: PersonalKey, *, num_bytes: int) -> None:
@@ -133,8 +143,12 @@ class PersonalStore:
             key: Whose round of which model.
             marks: The two.
             rank: The process, where several train together: each has streams of its own.
+
+        Raises:
+            PersonalStoreError: As in :meth:`save`.
         """
-        self._write(self._marks_path(key, rank), encode_marks(key, marks))
+        with self._held(key):
+            self._write(self._marks_path(key, rank), encode_marks(key, marks))
 
     def find_marks(self, key: PersonalKey, *, rank: int = 0) -> RoundMarks | None:
         """Return the marks of the latest round, or ``None`` if there are none.
@@ -176,6 +190,24 @@ class PersonalStore:
             raise PersonalStoreFullError(folder=device, needed_bytes=needed, max_bytes=self.max_bytes)
         return [file.path for file in gone]
 
+    @contextmanager
+    def _held(self, key: PersonalKey) -> Generator[None]:
+        """Hold what a device keeps, across threads and processes."""
+        device = self._folder(key).parent.parent
+        try:
+            device.mkdir(parents=True, exist_ok=True)
+            with FileLock(device / ".lock", timeout=_WRITE_TIMEOUT_S):
+                yield
+        except Timeout as exc:
+            raise PersonalStoreError(
+                f"another process or thread is using {device}; one device runs once at a time"
+            ) from exc
+        except OSError as exc:
+            raise PersonalStoreError(
+                f"what is personal cannot be kept in {device}: {exc.strerror or exc}; make room, or pass a "
+                "PersonalStore in a writable folder"
+            ) from exc
+
     @staticmethod
     def _write(target: Path, data: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +233,7 @@ def _revision_for(entries: list[Path], round_id: str) -> int:
     newest = entries[-1]
     try:
         is_same_round = read_description(newest, PersonalDescription).round_id == round_id
-    except PersonalStateError:
+    except (PersonalStateError, OSError):
         is_same_round = False
     return int(newest.stem) + (0 if is_same_round else 1)
 
@@ -209,15 +241,22 @@ def _revision_for(entries: list[Path], round_id: str) -> int:
 def _read(path: Path, decode: Callable[[bytes], _T], *, otherwise: str) -> _T:
     try:
         return decode(path.read_bytes())
-    except PersonalStateError as exc:
+    except (PersonalStateError, OSError) as exc:
         raise _set_aside(path, reason=str(exc), otherwise=otherwise) from exc
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        _set_aside(path, reason="it is a folder", otherwise=_BEFORE_IT)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _set_aside(path: Path, *, reason: str, otherwise: str) -> PersonalStateError:
     aside = path.parent / _REFUSED
     aside.mkdir(exist_ok=True)
     target, number = aside / path.name, 1
-    while target.exists():
+    while target.exists() or target.is_symlink():
         number += 1
         target = aside / f"{path.stem}-{number}{_SUFFIX}"
     path.rename(target)

@@ -30,8 +30,8 @@ def files_under(folder: Path) -> list[KeptFile]:
     for path in folder.rglob("*"):
         try:
             about = path.stat()
-        except FileNotFoundError:
-            continue  # another process removed it meanwhile
+        except OSError:
+            continue  # another process removed it meanwhile, or it is a link to nowhere
         if path.is_file():
             found.append(KeptFile(path, about.st_size, about.st_mtime_ns))
     return found

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from edgeml_client.errors import ConfigurationError
-from edgeml_lightning.errors import PersonalStateError, PersonalStoreFullError
+from edgeml_lightning.errors import PersonalStateError, PersonalStoreError, PersonalStoreFullError
 from edgeml_lightning.personalization import (
     Mark,
     OptimizerState,
@@ -328,18 +332,96 @@ def test_where_a_round_starts_from(*, round_id: str, seed: int, is_first: bool, 
     assert start is (None if expected is None else getattr(marks, expected))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a file cannot stand where a folder is wanted there either way")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"torch_cpu": torch.zeros(100, dtype=torch.uint8)},
+        {"torch_cpu": torch.zeros(5056, dtype=torch.int64)},
+        {"numpy": ("MT19937", np.zeros(624, dtype=np.uint32), 10**6, 0, 0.0)},
+        {"python": (9, (0,) * 625, None)},
+        {"python": (3, (0,) * 624 + (10**6,), None)},
+    ],
+    ids=["torch size", "torch dtype", "numpy place", "python version", "python place"],
+)
+def test_marks_of_other_versions_are_set_aside_before_any_stream_moves(
+    tmp_path: Path, *, changed: dict[str, Any]
+) -> None:
+    store, here = PersonalStore(tmp_path), capture_randomness()
+    store.save_marks(KEY, RoundMarks("r-1", 7, Mark(replace(here, **changed))))
+
+    with pytest.raises(PersonalStateError, match="go on with fresh random numbers"):
+        store.find_marks(KEY)
+
+    assert store.find_marks(KEY) is None
+    assert torch.equal(capture_randomness().torch_cpu, here.torch_cpu)
+
+
+# Trouble with the folder.
+
+
+@contextmanager
+def full_disk(*, num_bytes: int) -> Generator[None]:
+    """Let no file grow beyond ``num_bytes``."""
+    resource = pytest.importorskip("resource", reason="needs a limit on the size of files")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_a_failed_write_leaves_the_entry_before_it_and_no_litter(tmp_path: Path) -> None:
     store = PersonalStore(tmp_path)
-    first = store.save(KEY, state("r-1"))
-    (first.parent / "00000002.safetensors").mkdir()
+    store.save(KEY, state("r-1"))
 
-    with pytest.raises(OSError, match="directory"):
+    with full_disk(num_bytes=100), pytest.raises(PersonalStoreError, match=r"cannot be kept.*make room"):
         store.save(KEY, state("r-2"))
 
-    (first.parent / "00000002.safetensors").rmdir()
     assert found(store).round_id == "r-1"
     assert not list(tmp_path.rglob("*.part"))
+
+
+def in_place_of_an_entry(path: Path, kind: str) -> None:
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path if kind == "loop" else path.parent / "nowhere")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right that users do not have there")
+@pytest.mark.parametrize("kind", ["folder", "dangling link", "loop"])
+def test_what_is_no_file_is_set_aside_as_a_damaged_entry_is(tmp_path: Path, kind: str) -> None:
+    store = PersonalStore(tmp_path, max_bytes=10**6)
+    path = store.save(KEY, state("r-1")).with_name("00000002.safetensors")
+    in_place_of_an_entry(path, kind)
+
+    with pytest.raises(PersonalStateError, match=r"00000002.safetensors cannot be used"):
+        store.find(KEY, expected=EXPECTED)
+
+    assert found(store).round_id == "r-1"
+    in_place_of_an_entry(path, kind)
+    for number in range(3):
+        store.save(KEY, state(f"s-{number}"))
+    assert found(store).round_id == "s-2"
+    assert not os.path.lexists(path)
+
+
+def test_two_that_write_for_one_device_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Two writers and a reader, with stores of their own: no write fails, and each makes an entry."""
+
+    def save_many(name: str) -> None:
+        for number in range(20):
+            PersonalStore(tmp_path).save(KEY, state(f"{name}-{number}"))
+
+    with ThreadPoolExecutor() as threads:
+        writers = [threads.submit(save_many, name) for name in "ab"]
+        while not all(writer.done() for writer in writers):
+            PersonalStore(tmp_path).find(KEY, expected=EXPECTED)
+
+    for writer in writers:
+        writer.result()
+    assert [path.stem for path in sorted(tmp_path.rglob("*.safetensors"))] == ["00000039", "00000040"]
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "a\\b", "ü ?*"])
