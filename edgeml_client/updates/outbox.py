@@ -39,6 +39,7 @@ _SUFFIX: Final = ".update"
 _PREPARED: Final = ".prepared"
 _ERROR_FEEDBACK: Final = "error_feedback"
 """How an update's audit trail calls the filter that leaves a residual."""
+_REJECTED: Final = "rejected"
 _MAX_REJECTED: Final = 16
 _WRITE_TIMEOUT_S: Final = 60.0
 
@@ -171,11 +172,18 @@ class Outbox:
     def remove(self, update: PendingUpdate) -> None:
         """Forget an update that the control plane holds; a newer one of the same round stays.
 
+        One of the same round that was refused before is forgotten too.
+
         A power cut may bring it back. Sent again it still counts once, so this is not flushed to the disk.
         """
         with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
+            (self.folder / _REJECTED / update.path.name).unlink(missing_ok=True)
             if _holds(update):
                 update.path.unlink()
+
+    def holds_rejected(self, round_id: str) -> bool:
+        """Return whether an update of a round was refused, and none of that round was accepted later."""
+        return (self.folder / _REJECTED / f"{path_segment(round_id)}{_SUFFIX}").exists()
 
     def refuse(self, update: PendingUpdate, *, reason: str) -> Path | None:
         """Reject an update that the control plane refused for good, if it still lies here; return where.
@@ -199,7 +207,7 @@ class Outbox:
 
     def reject(self, path: Path, *, reason: str) -> Path:
         """Move an update to ``rejected/``, of which the newest sixteen are kept; return where it lies."""
-        target = self.folder / "rejected" / path.name
+        target = self.folder / _REJECTED / path.name
         with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
             target.parent.mkdir(exist_ok=True, mode=0o700)
             path.replace(target)

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeml_client import FederatedClient, connect
 from edgeml_client.errors import ConfigurationError
+from edgeml_client.updates.outbox import Outbox
 from edgeml_lightning.callbacks.running_round import RunningRound
 from edgeml_lightning.personalization import PersonalKey, PersonalStore
 
@@ -64,6 +65,10 @@ class Connection:
     def personal_store(self) -> PersonalStore:
         """Return the store beside the client's other state."""
         return PersonalStore(self.client().device_dir / "personal")
+
+    def was_refused(self, round_id: str) -> bool:
+        """Return whether the control plane refused this device's update of a round for good."""
+        return Outbox(self.client().device_dir / "outbox").holds_rejected(round_id)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process can use."""

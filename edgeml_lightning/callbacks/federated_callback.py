@@ -135,6 +135,7 @@ class FederatedCallback(SecondModelHooks):
         self._resumed: Mapping[str, Any] = {}
         self._streams = RoundStreams()
         self.luggage: Luggage | None = None
+        self._not_kept: FederationError | None = None
 
     # The round.
 
@@ -238,6 +239,8 @@ class FederatedCallback(SecondModelHooks):
 
     def _recall(self, running: RunningRound, expected: Mapping[str, Tensor]) -> PersonalState | None:
         saved, store, key = self._resumed.get("personal"), self._store(), self.connection.key(running)
+        if running.received_beside:
+            store.take_back(key, was_refused=self.connection.was_refused)
         store.check_room(key, num_bytes=sum(array.nbytes for array in expected.values()))
         return recall(
             store,
@@ -295,6 +298,7 @@ class FederatedCallback(SecondModelHooks):
     @override
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         running, self._round, self._resumed = self._round, None, {}
+        self._not_kept = None
         if running is None:
             return
         first_step = running.first_step if running.first_step is not None else trainer.global_step
@@ -322,6 +326,7 @@ class FederatedCallback(SecondModelHooks):
 
         self.last_receipt, self.last_round = self._ranks.on_first(conclude)
         report(trainer, self.last_round)
+        self._ranks.on_first(self._raise_not_kept)
 
     @override
     def on_exception(
@@ -343,7 +348,18 @@ class FederatedCallback(SecondModelHooks):
         if not all(bool(tensor.isfinite().all()) for tensor in state.arrays.values()):
             _log.warning("the personal model holds NaN or Inf; the one from before this round is kept")
             return
-        self._store().save(self.connection.key(running), state)
+        try:
+            self._store().save(self.connection.key(running), state)
+        except FederationError as exc:
+            if running.companions is not None:
+                raise  # the update would move the global companions, and the device's own would not follow
+            exc.add_note(f"The update of {running.assignment.round_id} was sent all the same.")
+            self._not_kept = exc
+
+    def _raise_not_kept(self) -> None:
+        error, self._not_kept = self._not_kept, None
+        if error is not None:
+            raise error
 
     def _store(self) -> PersonalStore:
         return self.personal_store or self.connection.personal_store()

@@ -126,13 +126,38 @@ class PersonalStore:
         return None
 
     def check_room(self, key: PersonalKey, *, num_bytes: int) -> None:
-        """Check that one more state of ``num_bytes`` fits, so that nobody trains for an error.
+        """Check that one more state fits, so that nobody trains for an error.
+
+        Args:
+            key: Whose state of which model.
+            num_bytes: What it takes at least. If there is one already, it is taken to be as large as that:
+                what optimizers will remember is not known before they step.
 
         Raises:
             PersonalStoreFullError: It does not.
         """
-        outdated = self._entries(self._folder(key))[: 1 - self.num_kept]
-        self._room_for(key, num_bytes=num_bytes, replaced=tuple(outdated))
+        entries = self._entries(self._folder(key))
+        newest = max(map(_size_of, entries[-1:]), default=0)
+        outdated = entries[: 1 - self.num_kept]
+        self._room_for(key, num_bytes=max(num_bytes, newest), replaced=tuple(outdated))
+
+    def take_back(self, key: PersonalKey, *, was_refused: Callable[[str], bool]) -> None:
+        """Remove the newest states, as long as they are of rounds whose update was refused for good.
+
+        What travels beside the model must move on the device as it does in the global model: not at all.
+
+        Args:
+            key: Whose states of which model.
+            was_refused: Tells it of a round.
+        """
+        if not self._folder(key).is_dir():
+            return
+        with self._held(key):
+            for path in reversed(self._entries(self._folder(key))):
+                round_id = _find_round(path)
+                if round_id is None or not was_refused(round_id):
+                    return
+                path.unlink()
 
     # Marks.
 
@@ -231,11 +256,22 @@ def _revision_for(entries: list[Path], round_id: str) -> int:
     if not entries:
         return 1
     newest = entries[-1]
+    return int(newest.stem) + (0 if _find_round(newest) == round_id else 1)
+
+
+def _find_round(path: Path) -> str | None:
+    """Return the round of which an entry is, or ``None`` if it cannot be read."""
     try:
-        is_same_round = read_description(newest, PersonalDescription).round_id == round_id
+        return read_description(path, PersonalDescription).round_id
     except (PersonalStateError, OSError):
-        is_same_round = False
-    return int(newest.stem) + (0 if is_same_round else 1)
+        return None
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _read(path: Path, decode: Callable[[bytes], _T], *, otherwise: str) -> _T:

@@ -132,6 +132,16 @@ def test_the_newest_sixteen_refused_updates_are_kept(tmp_path: Path) -> None:
     assert kept == [f"r-{number:02}.update" for number in range(4, 20)]
 
 
+def test_a_round_counts_as_refused_until_an_update_of_it_is_accepted(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.reject(outbox.put(_update("r-1")).path, reason="a test")
+    assert outbox.holds_rejected("r-1")
+
+    outbox.remove(outbox.put(_update("r-1", 2.0)))
+
+    assert not outbox.holds_rejected("r-1")
+
+
 def test_a_failed_write_leaves_the_older_update_and_no_other_file(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     outbox.put(_update("r-1"))

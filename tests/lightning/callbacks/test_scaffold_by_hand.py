@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import lightning as L
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import StepLR
 
 from edgeml_client import DeltaFilter, FilterRegistry
-from edgeml_client.errors import ConfigurationError, RoundClosedError
+from edgeml_client.errors import ConfigurationError, ConnectionFailedError, RoundClosedError
 from edgeml_client.filters import FilterEffects
 from edgeml_lightning import FedAvg, FederatedCallback, Scaffold
 from edgeml_lightning.errors import FederationError, UnsupportedTrainingError
@@ -175,8 +176,12 @@ def test_a_late_device_keeps_its_variate_as_it_was(federation: Federation) -> No
     with pytest.raises(RoundClosedError):
         trainer(callback, TooLate()).fit(seeded(Net), loader(digits_of(0)))
 
+    assert_next_round_starts_from(before, federation)
+
+
+def assert_next_round_starts_from(before: Arrays, federation: Federation) -> None:
     federation.open_rounds()
-    again = FederatedCallback(late, model="digits", strategy=Scaffold(), wait_s=30)
+    again = FederatedCallback(federation.clients[0], model="digits", strategy=Scaffold(), wait_s=30)
 
     class Watcher(L.Callback):
         def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -188,6 +193,37 @@ def test_a_late_device_keeps_its_variate_as_it_was(federation: Federation) -> No
     assert watcher.arrays.keys() == before.keys()
     for name, value in before.items():
         assert torch.equal(watcher.arrays[name], value), name
+
+
+def test_an_update_that_is_refused_when_it_is_sent_at_last_takes_its_variate_back(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network fails at the upload, the round ends meanwhile, and a later start hears the refusal."""
+    callback = begin(federation, seeded(Net), num_rounds=2)
+    client = federation.clients[0]
+    trainer(callback).fit(seeded(Net), loader(digits_of(0)))
+    before = callback.state_dict()["personal"]["arrays"]
+    assert callback.last_round is not None
+    federation.server.wait_for_round(callback.last_round.round_id, timeout_s=30)
+    assignment = client.get_round_assignment(model="digits")
+    assert assignment is not None
+
+    class Unplugged(L.Callback):
+        def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            def fail(_: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+                raise httpx.ConnectError("unplugged", request=request)
+
+            monkeypatch.setattr(httpx.Client, "send", fail)
+
+    with pytest.raises(ConnectionFailedError, match="will be sent by flush_outbox"):
+        trainer(callback, Unplugged()).fit(seeded(Net), loader(digits_of(0)))
+    monkeypatch.undo()
+    federation.server.cancel_round(assignment.round_id)
+
+    report = client.flush_outbox()
+
+    assert [type(refusal) for refusal in report.rejected] == [RoundClosedError]
+    assert_next_round_starts_from(before, federation)
 
 
 def test_a_round_goes_on_from_its_checkpoint_with_its_variates(

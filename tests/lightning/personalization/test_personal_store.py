@@ -80,6 +80,18 @@ def test_a_round_that_starts_again_starts_from_the_state_before_it(tmp_path: Pat
     assert found(store, before_round="r-2").arrays["head.weight"][0, 0].item() == 1.0
 
 
+def test_states_of_refused_rounds_are_taken_back_up_to_one_that_was_not(tmp_path: Path) -> None:
+    store = PersonalStore(tmp_path, num_kept=4)
+    store.take_back(KEY, was_refused=lambda _: True)
+    for round_id in ("r-1", "r-2", "r-3", "r-4"):
+        store.save(KEY, state(round_id))
+
+    store.take_back(KEY, was_refused=lambda round_id: round_id != "r-2")
+
+    assert found(store).round_id == "r-2"
+    assert found(store, before_round="r-2").round_id == "r-1"
+
+
 def test_only_the_last_few_are_kept(tmp_path: Path) -> None:
     store = PersonalStore(tmp_path, num_kept=2)
     paths = [store.save(KEY, state(f"r-{number}")) for number in range(4)]
@@ -226,6 +238,15 @@ def test_missing_room_can_be_told_before_training(tmp_path: Path) -> None:
     store.check_room(KEY, num_bytes=1000)
     with pytest.raises(PersonalStoreFullError):
         store.check_room(KEY, num_bytes=1001)
+
+
+def test_the_next_state_is_taken_to_be_as_large_as_the_last(tmp_path: Path) -> None:
+    """Its arrays alone would fit: what the optimizer remembers is known from the state before."""
+    num_bytes = PersonalStore(tmp_path).save(KEY, state("r-1")).stat().st_size
+    store = PersonalStore(tmp_path, max_bytes=2 * num_bytes - 1)
+
+    with pytest.raises(PersonalStoreFullError):
+        store.check_room(KEY, num_bytes=16)
 
 
 def test_other_devices_and_refused_entries_are_never_removed(tmp_path: Path) -> None:
