@@ -14,6 +14,7 @@ __all__ = [
     "canonical_name",
     "check_beside",
     "is_companion",
+    "is_own",
     "modules_by_path",
     "parameter_names",
     "under_prefix",
@@ -49,6 +50,16 @@ def is_companion(name: str) -> bool:
     return "/" in name
 
 
+def is_own(name: str) -> bool:
+    """Return whether a name is of an array that a strategy keeps beside those of both models.
+
+    Example:
+        >>> is_own("apfl/alpha"), is_own("personal/body.weight"), is_own("body.weight")
+        (True, False, False)
+    """
+    return is_companion(name) and not name.startswith(PERSONAL_PREFIX)
+
+
 def check_beside(names: Iterable[str], *, of: object) -> None:
     """Check that arrays beside a module's can be told from it, and from those of a personal model.
 
@@ -61,7 +72,7 @@ def check_beside(names: Iterable[str], *, of: object) -> None:
     """
     owner = type(of).__name__
     for name in names:
-        if not is_companion(name) or name.startswith(PERSONAL_PREFIX):
+        if not is_own(name):
             better = f"{owner.lower()}/{name.removeprefix(PERSONAL_PREFIX)}"
             raise ConfigurationError(
                 f"{owner} calls an array beside the module's {name!r}, which could be one of the module or "

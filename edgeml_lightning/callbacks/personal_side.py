@@ -17,6 +17,7 @@ from edgeml_lightning.exchange import model_state
 from edgeml_lightning.naming import (
     PERSONAL_PREFIX,
     check_beside,
+    is_own,
     parameter_names,
     under_prefix,
     with_prefix,
@@ -85,8 +86,10 @@ class PersonalSide:
         """
         self._fit = (trainer, module, running)
         if recalled is not None:
-            kept_beside = {name: recalled.arrays[name].to(array) for name, array in running.own.items()}
-            running.own.update({name: array.clone() for name, array in kept_beside.items()})
+            known = running.own.keys() & recalled.arrays.keys()
+            running.own.update(
+                {name: recalled.arrays[name].to(running.own[name], copy=True) for name in known}
+            )
         if running.strategy.keeps_model:
             check_second_model(trainer, module, strategy=running.strategy)
             self.training = PersonalTraining(
@@ -99,7 +102,7 @@ class PersonalSide:
             )
         if recalled is None:
             return
-        second, kept = _divided(_without(recalled.arrays, running.own))
+        second, kept = _divided({name: array for name, array in recalled.arrays.items() if not is_own(name)})
         second_tensors, kept_tensors = _divided(recalled.optimizer.tensors)
         second_numbers, kept_numbers = _divided(recalled.optimizer.numbers)
         second_kinds, kept_kinds = _divided(recalled.optimizer.kinds)

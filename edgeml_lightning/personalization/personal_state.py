@@ -9,6 +9,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from edgeml_lightning.errors import PersonalStateError
+from edgeml_lightning.naming import is_own
 from edgeml_lightning.personalization.optimizer_state import OptimizerState
 
 __all__ = ["PersonalState"]
@@ -42,11 +43,15 @@ class PersonalState:
     def require_arrays(self, expected: Mapping[str, Tensor]) -> None:
         """Check that the state has the arrays of ``expected``, by name and shape.
 
+        What a strategy keeps beside the models' may be missing, or no longer expected: it depends on the
+        strategy's arguments, such as APFL's ``alpha_rate``, and has an initial value.
+
         Raises:
             PersonalStateError: It has not; the first differences are listed.
         """
-        problems = [f"{name} is missing" for name in sorted(set(expected) - set(self.arrays))]
-        problems += [f"{name} is not in the model" for name in sorted(set(self.arrays) - set(expected))]
+        missing, unknown = set(expected) - set(self.arrays), set(self.arrays) - set(expected)
+        problems = [f"{name} is missing" for name in sorted(missing) if not is_own(name)]
+        problems += [f"{name} is not in the model" for name in sorted(unknown) if not is_own(name)]
         problems += [
             f"{name} has shape {list(array.shape)} instead of {list(expected[name].shape)}"
             for name, array in sorted(self.arrays.items())

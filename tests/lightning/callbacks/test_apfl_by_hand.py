@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -131,6 +132,38 @@ def test_a_share_of_one_is_local_training_to_the_bit(federation: Federation) -> 
     for name, expected in alone.state_dict().items():
         assert torch.equal(callback.personal_module().state_dict()[name], expected), name
         assert torch.equal(module.state_dict()[name], expected), name
+
+
+def test_a_share_that_is_adapted_from_a_later_round_on_starts_from_the_one_that_was_given(
+    federation: Federation,
+) -> None:
+    """What the device trained before is kept, with the rate switched on and with it switched off again."""
+    federation.register_model(seeded(Net))
+    client = federation.enrol("device")
+    federation.open_rounds(num_rounds=3)
+    kept: list[Arrays] = []
+    for rate in (0.0, 0.1, 0.0):
+        callback = FederatedCallback(client, model="digits", strategy=APFL(ALPHA, alpha_rate=rate), wait_s=30)
+        start: list[Arrays] = []
+
+        class Watcher(L.Callback):
+            def on_train_start(
+                self,
+                trainer: L.Trainer,
+                pl_module: L.LightningModule,
+                callback: FederatedCallback = callback,
+                start: list[Arrays] = start,
+            ) -> None:
+                start.append(callback.state_dict()["personal"]["arrays"])
+
+        trainer(callback, Watcher()).fit(seeded(Net), loader(digits_of(0)))
+        for name, value in kept[-1].items() if kept else ():
+            assert name == "apfl/alpha" or torch.equal(start[0][name], value), name
+        if rate:
+            assert start[0]["apfl/alpha"].item() == pytest.approx(ALPHA)
+        kept.append(callback.state_dict()["personal"]["arrays"])
+
+    assert [arrays.keys() - kept[0].keys() for arrays in kept] == [set(), {"apfl/alpha"}, set()]
 
 
 def test_a_share_of_none_is_the_shared_model(federation: Federation) -> None:
