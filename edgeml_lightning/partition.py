@@ -5,17 +5,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from torch import Tensor, nn
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.updates.array_names import is_under
+from edgeml_client.wording import quoted
 from edgeml_lightning.exchange import model_state
 from edgeml_lightning.naming import canonical_name, modules_by_path
 from edgeml_lightning.norm_layers import BatchOrInstanceNorm
 
 __all__ = ["BufferPolicy", "Partition", "partition"]
+
+_MAX_COMPARED: Final = 200
+"""A name of a megabyte is like none of ours, and takes minutes to compare."""
 
 BufferPolicy = Literal["average", "local", "reset"]
 """What becomes of floating buffers such as BatchNorm's running statistics.
@@ -129,10 +133,11 @@ def _check_layers_exist(module: nn.Module, state: dict[str, Tensor], layers: Ite
         if any(is_under(name, [layer]) for name in state):
             continue
         paths = sorted({path for path, _ in modules_by_path(module) if path})
-        close = difflib.get_close_matches(layer, paths, n=1)
+        close = difflib.get_close_matches(layer[:_MAX_COMPARED], paths, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigurationError(
-            f"the model has no layer {layer!r} that holds arrays.{hint} Its modules are: {', '.join(paths)}"
+            f"the model has no layer {quoted(layer)} that holds arrays.{hint} "
+            f"Its modules are: {', '.join(paths)}"
         )
 
 

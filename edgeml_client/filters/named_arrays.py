@@ -17,6 +17,7 @@ from edgeml_client.filters.parameters import FilterParameters
 from edgeml_client.filters.vector_filter import VectorFilter
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.vector import DeltaVector
+from edgeml_client.wording import quoted
 
 __all__ = ["ExcludeFilter", "OnlyFilter", "is_named"]
 
@@ -65,8 +66,9 @@ class _ByNameFilter(VectorFilter):
         for pattern in self.names:
             if not any(is_named(name, (pattern,)) for name in arrays):
                 raise FilterConfigError(
-                    f"filter {self.filter_type!r}: {pattern!r} matches no floating array of the model; these "
-                    f"are: {', '.join(arrays[:_MAX_LISTED])}{' ...' if len(arrays) > _MAX_LISTED else ''}"
+                    f"filter {self.filter_type!r}: {quoted(pattern)} matches no floating array of the model; "
+                    f"these are: {', '.join(arrays[:_MAX_LISTED])}"
+                    f"{' ...' if len(arrays) > _MAX_LISTED else ''}"
                 )
 
     @override

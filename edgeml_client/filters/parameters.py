@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgeml_client.errors import FilterConfigError
+from edgeml_client.wording import quoted
 
 __all__ = ["FilterParameters", "rename"]
 
@@ -41,11 +42,11 @@ class FilterParameters(BaseModel):
         key = str(problem["loc"][0])
         taken = ", ".join(cls.model_fields)
         if problem["type"] == "extra_forbidden":
-            return f"filter {filter_type!r} does not know {key!r}; it takes: {taken}"
+            return f"filter {filter_type!r} does not know {quoted(key)}; it takes: {taken}"
         if problem["type"] == "missing":
             return f"filter {filter_type!r} needs {key!r}; it takes: {taken}"
         reason = problem["msg"].removeprefix("Value error, ")
-        return f"filter {filter_type!r}: {key} = {problem['input']!r} cannot work: {reason}"
+        return f"filter {filter_type!r}: {key} = {quoted(problem['input'])} cannot work: {reason}"
 
 
 def rename(values: Mapping[str, Any], *, old: str, new: str, filter_type: str) -> dict[str, Any]:

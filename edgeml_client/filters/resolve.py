@@ -13,6 +13,7 @@ from edgeml_client.filters.order import order_problems
 from edgeml_client.filters.registry import FilterRegistry
 from edgeml_client.filters.step import FilterStep
 from edgeml_client.schemas import RoundConfig
+from edgeml_client.wording import quoted
 
 __all__ = ["filters_of", "resolve_announced", "resolve_filters"]
 
@@ -101,15 +102,17 @@ def _resolved(filters: Iterable[FilterConfig | DeltaFilter], *, strict: bool) ->
         filter_type = _type_of(entry)
         if filter_type is None:
             raise FilterConfigError(
-                f"a filter is a mapping with a 'type', or a DeltaFilter, not {entry!r}; types: {known}"
+                f"a filter is a mapping with a 'type', or a DeltaFilter, not {quoted(entry)}; types: {known}"
             )
         filter_class = FilterRegistry.get(filter_type)
         if filter_class is not None:
             yield FilterStep(filter_type, filter_class.from_config(entry), entry)
         elif strict:
-            raise FilterConfigError(f"there is no filter {filter_type!r}; known types: {known}")
+            raise FilterConfigError(f"there is no filter {quoted(filter_type)}; known types: {known}")
         else:
-            _LOG.warning("skipping filter %r, which is not registered; known types: %s", filter_type, known)
+            _LOG.warning(
+                "skipping filter %s, which is not registered; known types: %s", quoted(filter_type), known
+            )
 
 
 def _type_of(entry: object) -> str | None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.schemas import RoundConfig
+from edgeml_client.wording import quoted
 from edgeml_lightning.strategies.apfl import APFL
 from edgeml_lightning.strategies.ditto import Ditto
 from edgeml_lightning.strategies.fedavg import FedAvg
@@ -21,6 +22,7 @@ from edgeml_lightning.strategies.strategy import FederatedStrategy
 __all__ = ["ResolvedStrategy", "resolve_strategy"]
 
 _KNOWN: Final = (FedAvg, FedProx, Ditto, FedPer, FedRep, FedBN, APFL, Scaffold)
+_LONGEST_NAME: Final = 80
 _BY_NAME: Final = MappingProxyType({kind.name: kind for kind in _KNOWN})
 
 _BY_FIELD: Final[tuple[tuple[str, type[FederatedStrategy]], ...]] = (
@@ -70,8 +72,9 @@ def resolve_strategy(user: FederatedStrategy | None, round_config: RoundConfig) 
         return ResolvedStrategy(strategy)
     conflicts = user.conflicts_with(round_config)
     if asked is not None and asked != user.name:
+        mine, theirs = user.name or type(user).__name__, asked[:_LONGEST_NAME]
         conflicts = (
-            f"the strategy is {user.name or type(user).__name__} here and {asked} in the round",
+            f"the strategy is {mine} here and {theirs} in the round",
             *conflicts,
         )
     strategy = user.filled_from(round_config)
@@ -83,7 +86,7 @@ def _chosen_by(config: RoundConfig) -> FederatedStrategy:
     if config.strategy is not None:
         if config.strategy not in _BY_NAME:
             raise ConfigurationError(
-                f"the round asks for strategy {config.strategy!r}; known are {', '.join(_BY_NAME)}. "
+                f"the round asks for strategy {quoted(config.strategy)}; known are {', '.join(_BY_NAME)}. "
                 "Update edgeml-lightning, or choose a strategy yourself"
             )
         return _BY_NAME[config.strategy]()

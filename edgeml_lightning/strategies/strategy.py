@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,8 @@ from torch import Tensor, nn
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.schemas import RoundConfig
+from edgeml_client.schemas.numbers import is_normal_float32
+from edgeml_client.wording import quoted
 from edgeml_lightning.exchange import model_state
 from edgeml_lightning.naming import check_beside
 from edgeml_lightning.partition import BufferPolicy, Partition, partition
@@ -259,7 +260,7 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
         """Return one line for each explicit argument that differs from a round's configuration."""
         pairs = [(name, getattr(self, name), getattr(config, name)) for name in self.round_fields]
         return tuple(
-            f"{name} is {mine!r} here and {theirs!r} in the round"
+            f"{name} is {quoted(mine)} here and {quoted(theirs)} in the round"
             for name, mine, theirs in pairs
             if not _is_open(mine) and theirs is not None and mine != theirs
         )
@@ -282,12 +283,14 @@ def _is_open(value: object) -> bool:
 
 
 def check_strength(name: str, value: object) -> None:
-    """Check that a strength is finite and at least 0, or left open.
+    """Check that a strength is 0 or a positive number of float32, or left open.
 
     Raises:
         ConfigurationError: It is neither.
     """
     if value is None:
         return
-    if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-        raise ConfigurationError(f"{name} must be a number, finite and at least 0, not {value!r}")
+    if not (isinstance(value, int | float) and (value == 0 or (value > 0 and is_normal_float32(value)))):
+        raise ConfigurationError(
+            f"{name} must be a number, finite and at least 0, that float32 holds, not {quoted(value)}"
+        )

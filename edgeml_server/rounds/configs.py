@@ -13,10 +13,13 @@ from edgeml_client.filters.coded_ending import split_coded_ending
 from edgeml_client.schemas import Capability, RoundConfig
 from edgeml_client.updates.array_names import is_under
 from edgeml_client.updates.layout import Layout
+from edgeml_client.wording import quoted
 from edgeml_server.errors import InvalidContentError
 
 __all__ = ["announced_config", "checked_config"]
 
+_MAX_LISTED: Final = 20
+_MAX_KEY_LENGTH: Final = 80
 _SET_BY_THE_SERVER: Final = ("model_id", "version", "capabilities")
 
 
@@ -33,7 +36,8 @@ def checked_config(config: RoundConfig, layout: Layout) -> RoundConfig:
     """
     if unknown := sorted(config.model_extra or {}):
         known = ", ".join(name for name in RoundConfig.model_fields if name not in _SET_BY_THE_SERVER)
-        raise InvalidContentError(f"config has the unknown keys {', '.join(unknown)}; it takes: {known}")
+        listed = ", ".join(key[:_MAX_KEY_LENGTH] for key in unknown[:_MAX_LISTED])
+        raise InvalidContentError(f"config has the unknown keys {listed}; it takes: {known}")
     if config.secure_aggregation:
         raise InvalidContentError(
             "config.secure_aggregation is true, but this control plane runs no secure aggregation yet; "
@@ -71,8 +75,8 @@ def _check_head(head_layers: tuple[str, ...], layout: Layout) -> None:
     for head in head_layers:
         if not any(is_under(spec.name, (head,)) for spec in layout):
             raise InvalidContentError(
-                f"config.head_layers names {head!r}, but no array of the model lies there; the arrays are "
-                f"{', '.join(layout.names[:20])}"
+                f"config.head_layers names {quoted(head)}, but no array of the model lies there; the arrays "
+                f"are {', '.join(layout.names[:_MAX_LISTED])}"
             )
     kept = {spec.name for spec in layout if is_under(spec.name, head_layers)}
     if not layout.floating.without(kept).size:

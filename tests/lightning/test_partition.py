@@ -69,6 +69,13 @@ def test_an_unknown_layer_is_refused_with_those_that_exist() -> None:
         FedPer(["haed"]).split(Net())
 
 
+def test_a_layer_of_a_megabyte_is_refused_at_once_and_not_repeated() -> None:
+    with pytest.raises(ConfigurationError, match="no layer 'xxx") as caught:
+        FedPer(["x" * 10**6]).split(Net())
+
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_layer_without_arrays_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no layer 'accuracy' that holds arrays"):
         partition(Net(), private_layers=["accuracy"])

@@ -137,6 +137,24 @@ def test_an_unknown_strategy_of_a_round_is_named() -> None:
         resolve_strategy(None, RoundConfig(strategy="krum"))
 
 
+def test_what_a_round_says_at_any_length_is_named_at_its_ends() -> None:
+    long = "x" * 10**6
+    with pytest.raises(ConfigurationError, match=r"'xxx.*known are") as caught:
+        resolve_strategy(None, RoundConfig(strategy=long))
+    conflicts = resolve_strategy(FedPer(["head"]), RoundConfig(strategy=long, head_layers=(long,))).conflicts
+
+    assert len(str(caught.value)) < 300
+    assert len(conflicts) == 2
+    assert all(len(line) < 200 for line in conflicts)
+
+
+@pytest.mark.parametrize("strength", [1e308, 1e39, 1e-45, -1.0, float("nan"), float("inf")])
+def test_a_strength_is_a_number_of_float32(strength: float) -> None:
+    for kind in (FedProx, Ditto):
+        with pytest.raises(ConfigurationError, match="that float32 holds, not"):
+            kind(strength)
+
+
 def test_a_third_party_strategy_is_taken_as_it_is() -> None:
     @dataclass(frozen=True)
     class Mine(FederatedStrategy):

@@ -129,3 +129,15 @@ def test_what_the_server_sets_is_not_taken_from_the_operator() -> None:
 
     assert (told.model_id, told.version) == ("m", "1")
     assert "teleport" not in told.capabilities
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"x" * 10**6: 1}, {"head_layers": ["x" * 10**6]}, {"filters": [{"type": "x" * 10**6}]}],
+    ids=["a key", "a layer", "a filter"],
+)
+def test_a_refusal_does_not_repeat_a_megabyte(given: dict[str, object]) -> None:
+    with pytest.raises(InvalidContentError) as caught:
+        checked_config(RoundConfig.model_validate(given), LAYOUT)
+
+    assert len(str(caught.value)) < 1000
