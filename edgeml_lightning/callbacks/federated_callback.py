@@ -205,6 +205,7 @@ class FederatedCallback(SecondModelHooks):
         running = receive(joined, module, ranks=self._ranks, started_s=started_s, keep_weights=is_resumed)
         running.first_step = self._resumed.get("first_step") if is_resumed else None
         running.first_epoch = self._resumed.get("first_epoch") if is_resumed else None
+        running.has_trained = is_resumed and self._resumed.get("has_trained", False)
         self._round = running
         expected = self._personal.expected_arrays(module, running)
         recalled = self._ranks.on_first(lambda: self._recall(running, expected)) if expected else None
@@ -303,12 +304,15 @@ class FederatedCallback(SecondModelHooks):
             return
         first_step = running.first_step if running.first_step is not None else trainer.global_step
         num_steps = trainer.global_step - first_step
-        is_trial = num_steps == 0 or vars(trainer)["fast_dev_run"]
+        has_rested = running.strategy.lets_rest and not running.has_trained
+        is_trial = num_steps == 0 or has_rested or vars(trainer)["fast_dev_run"]
         if running.companions is not None and not is_trial:
             running.companions.advance_(pl_module, reference=running.reference)
         kept = self._personal.finish()
         if is_trial:
             reason = "fast_dev_run trains for a trial only" if num_steps else "no optimizer step was taken"
+            if has_rested and num_steps:
+                reason = "what is sent rested in every optimizer step"
             _log.warning("%s: %s, so nothing is uploaded", running.assignment.round_id, reason)
             before_and_after = None
         else:
@@ -421,6 +425,7 @@ class FederatedCallback(SecondModelHooks):
             state["base_digest"] = running.base.digest
             state["first_step"] = running.first_step
             state["first_epoch"] = running.first_epoch
+            state["has_trained"] = running.has_trained
             if running.companions is not None:
                 state["step_sizes"] = dict(running.companions.step_sizes)
             state["streams"] = self._streams.state()

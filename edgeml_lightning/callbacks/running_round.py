@@ -38,6 +38,7 @@ class RunningRound:
         started_s: When the assignment was asked for, on a monotonic clock.
         first_step: The Trainer's ``global_step`` when training began; ``None`` before.
         first_epoch: Its ``current_epoch`` then; ``None`` before.
+        has_trained: Whether an optimizer has stepped while what is sent did not rest.
         sample_count: Training samples on this device.
         received_metrics: What the received global model scored in validation.
         own: What the device keeps beside arrays of the module; changed in place while it trains.
@@ -52,6 +53,7 @@ class RunningRound:
     started_s: float
     first_step: int | None = None
     first_epoch: int | None = None
+    has_trained: bool = False
     sample_count: int = 0
     received_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     own: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -60,6 +62,7 @@ class RunningRound:
     _shared: Anchoring = field(init=False)
     _pulled: Anchoring = field(init=False)
     _names: Mapping[nn.Parameter, str] = field(init=False)
+    _sent: frozenset[str] = field(init=False)
 
     def anchor(self, module: L.LightningModule) -> None:
         """Pair the module's parameters with the received model, for :meth:`add_to_gradient_`."""
@@ -68,6 +71,7 @@ class RunningRound:
         self._shared = Anchoring(module, self.reference)
         self._pulled = Anchoring(module, pulled)
         self._names = parameter_names(module)
+        self._sent = frozenset(self._names.values()) & frozenset(self.split.sent)
 
     @property
     def assignment(self) -> RoundAssignment:
@@ -102,6 +106,7 @@ class RunningRound:
     def drop_resting_gradients_(self, optimizer: Optimizer, *, epoch: int) -> None:
         """Drop the gradients of what rests in the Trainer's epoch ``epoch``: the optimizer passes over it."""
         resting = self.strategy.resting(self.split, epoch=epoch - (self.first_epoch or 0))
+        self.has_trained = self.has_trained or not resting >= self._sent
         if not resting:
             return
         for group in optimizer.param_groups:

@@ -231,6 +231,22 @@ def test_a_round_without_an_epoch_for_the_body_is_refused(federation: Federation
         one_round(federation, seeded(Net), strategy=FedRep(["classifier"], head_epochs=2), max_epochs=2)
 
 
+def test_a_round_whose_steps_were_over_before_the_body_trained_sends_nothing(
+    federation: Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first epoch, four batches, is the head's: four steps leave the body as it was, five do not."""
+    federation.register_model(seeded(Net))
+    strategy = FedRep(["classifier"], head_epochs=1)
+
+    callback = one_round(federation, seeded(Net), strategy=strategy, max_epochs=-1, max_steps=4)
+
+    assert callback.last_receipt is None
+    assert "what is sent rested in every optimizer step, so nothing is uploaded" in caplog.text
+    again = FederatedCallback(federation.clients[0], model="digits", strategy=strategy, wait_s=30)
+    trainer(again, max_epochs=-1, max_steps=5).fit(seeded(Net), loader(digits_of(0)))
+    assert again.last_receipt is not None
+
+
 def test_a_trial_run_may_be_shorter(federation: Federation) -> None:
     federation.register_model(seeded(Net))
 
