@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -20,12 +22,17 @@ from edgeml_lightning.randomness import capture_randomness, restore_randomness_
 if TYPE_CHECKING:
     from edgeml_lightning.distributed import Ranks
 
-__all__ = ["Luggage", "NoLuggage", "RoundStreams"]
+__all__ = ["Luggage", "NoLuggage", "RoundStreams", "this_process"]
 
 _log = logging.getLogger(__name__)
 
-_begun: Final[set[PersonalKey]] = set()
-"""Whose rounds this process has begun: from then on its streams are where they should be."""
+_IMPORTED: Final = uuid.uuid4().hex
+"""The same in this process and its forks, and in no other: process ids come again."""
+
+
+def this_process() -> str:
+    """Return what tells this process from all others, earlier ones and forks included."""
+    return f"{_IMPORTED}-{os.getpid()}"
 
 
 class Luggage(Protocol):
@@ -65,9 +72,12 @@ class RoundStreams:
 
     Args:
         luggage: What else a restart brings back.
+        process: Signs the marks, ``None`` for :func:`this_process`: a process never goes on from where it
+            itself ended, for there it stands.
     """
 
-    def __init__(self, luggage: Luggage | None = None) -> None:
+    def __init__(self, luggage: Luggage | None = None, *, process: str | None = None) -> None:
+        self._process = process or this_process()
         self._luggage: Luggage = luggage or NoLuggage()
         self._marks: RoundMarks | None = None
         self._place = BatchPlace()
@@ -88,7 +98,8 @@ class RoundStreams:
             files: Where marks are kept; looked at in the first process alone.
             round_id: The round.
         """
-        here = RoundMarks(round_id, torch.initial_seed(), Mark(capture_randomness(), *self._luggage.packed()))
+        now = Mark(capture_randomness(), *self._luggage.packed())
+        here = RoundMarks(round_id, torch.initial_seed(), self._process, began=now)
         everywhere = ranks.gather(here)
 
         def settle() -> list[tuple[RoundMarks, bool]]:
@@ -155,9 +166,7 @@ class RoundStreams:
 
 def _settled(files: _Files, here: Sequence[RoundMarks]) -> list[tuple[RoundMarks, bool]]:
     """Return the marks to begin with, by rank, and whether they are elsewhere than the process stands."""
-    is_first = files.key not in _begun
-    _begun.add(files.key)
-    settled = [_settle(files, mine, rank=rank, is_first=is_first) for rank, mine in enumerate(here)]
+    settled = [_settle(files, mine, rank=rank) for rank, mine in enumerate(here)]
     if any(is_moved for _, is_moved in settled):
         _log.info(
             "%s: random streams are those with which it began, or the round before it ended", here[0].round_id
@@ -165,14 +174,17 @@ def _settled(files: _Files, here: Sequence[RoundMarks]) -> list[tuple[RoundMarks
     return settled
 
 
-def _settle(files: _Files, here: RoundMarks, *, rank: int, is_first: bool) -> tuple[RoundMarks, bool]:
+def _settle(files: _Files, here: RoundMarks, *, rank: int) -> tuple[RoundMarks, bool]:
     found = _find(files, rank=rank)
     start = None
     if found is not None:
-        start = found.to_start_from(round_id=here.round_id, seed=here.seed, is_first=is_first)
+        start = found.to_start_from(round_id=here.round_id, seed=here.seed, process=here.process)
     marks = replace(here, began=start) if start is not None else here
     if found is None or found.round_id != marks.round_id:
-        _save(files, marks, rank=rank)
+        if not _save(files, marks, rank=rank):
+            return here, False  # unsigned, the old end would be the start of every round to come
+    elif found.process != marks.process:
+        _save(files, replace(found, process=marks.process), rank=rank)
     return marks, start is not None
 
 
@@ -184,8 +196,10 @@ def _find(files: _Files, *, rank: int) -> RoundMarks | None:
         return None
 
 
-def _save(files: _Files, marks: RoundMarks, *, rank: int) -> None:
+def _save(files: _Files, marks: RoundMarks, *, rank: int) -> bool:
     try:
         files.store.save_marks(files.key, marks, rank=rank)
     except PersonalStoreError as exc:
         _log.warning("%s: if this process ends, it is not run again exactly: %s", marks.round_id, exc)
+        return False
+    return True

@@ -49,16 +49,18 @@ class RoundMarks:
     Attributes:
         round_id: The round.
         seed: What torch was seeded with in the process that trained: ``torch.initial_seed()``.
+        process: What tells that process from all others.
         began: Where the round began.
         ended: Where its training ended; ``None`` before.
     """
 
     round_id: str
     seed: int
+    process: str
     began: Mark
     ended: Mark | None = None
 
-    def to_start_from(self, *, round_id: str, seed: int, is_first: bool) -> Mark | None:
+    def to_start_from(self, *, round_id: str, seed: int, process: str) -> Mark | None:
         """Return where to start a round from, or ``None`` to start from where this process stands.
 
         A round that begins again starts from where it began. Another round starts from where the round
@@ -67,11 +69,11 @@ class RoundMarks:
         Args:
             round_id: The round that begins.
             seed: What torch was seeded with in this process.
-            is_first: Whether this process has not begun a round of this kind yet.
+            process: What tells this process from all others.
         """
         if self.round_id == round_id:
             return self.began
-        return self.ended if is_first and self.seed == seed else None
+        return self.ended if self.process != process and self.seed == seed else None
 
 
 class _Moment(BaseModel):
@@ -85,6 +87,7 @@ class _Description(EntryDescription):
     format: Literal["edgeml-round/1"] = "edgeml-round/1"
     round_id: str
     seed: int
+    process: str
     began: _Moment
     ended: _Moment | None
 
@@ -96,7 +99,14 @@ def encode_marks(key: PersonalKey, marks: RoundMarks) -> bytes:
     if marks.ended is not None:
         ended, more = _taken_apart(marks.ended, _ENDED)
         tensors |= more
-    described = _Description(key=key, round_id=marks.round_id, seed=marks.seed, began=began, ended=ended)
+    described = _Description(
+        key=key,
+        round_id=marks.round_id,
+        seed=marks.seed,
+        process=marks.process,
+        began=began,
+        ended=ended,
+    )
     return encode_entry(described, tensors)
 
 
@@ -111,6 +121,7 @@ def decode_marks(data: bytes, *, key: PersonalKey) -> RoundMarks:
     return RoundMarks(
         round_id=described.round_id,
         seed=described.seed,
+        process=described.process,
         began=_put_together(described.began, tensors, _BEGAN),
         ended=None if described.ended is None else _put_together(described.ended, tensors, _ENDED),
     )

@@ -287,7 +287,7 @@ def test_all_streams_come_back_to_where_they_stood(tmp_path: Path) -> None:
     """One Gaussian of each pair was taken before: the other one is part of the state."""
     draw()
     store = PersonalStore(tmp_path)
-    store.save_marks(KEY, RoundMarks("r-1", 7, Mark(capture_randomness(), {"place": [1, 2]})))
+    store.save_marks(KEY, RoundMarks("r-1", 7, "p-1", Mark(capture_randomness(), {"place": [1, 2]})))
     expected = [draw(), draw()]
 
     back = PersonalStore(tmp_path).find_marks(KEY)
@@ -295,13 +295,13 @@ def test_all_streams_come_back_to_where_they_stood(tmp_path: Path) -> None:
     assert back is not None
     restore_randomness_(back.began.randomness)
     assert [draw(), draw()] == expected
-    assert (back.round_id, back.seed, back.ended) == ("r-1", 7, None)
+    assert (back.round_id, back.seed, back.process, back.ended) == ("r-1", 7, "p-1", None)
     assert back.began.carried == {"place": [1, 2]}
 
 
 def test_every_process_has_marks_of_its_own(tmp_path: Path) -> None:
     store, here = PersonalStore(tmp_path), Mark(capture_randomness())
-    store.save_marks(KEY, RoundMarks("r-1", 7, here), rank=1)
+    store.save_marks(KEY, RoundMarks("r-1", 7, "p-1", here), rank=1)
 
     assert store.find_marks(KEY) is None
     assert store.find_marks(KEY, rank=1) is not None
@@ -309,7 +309,7 @@ def test_every_process_has_marks_of_its_own(tmp_path: Path) -> None:
 
 def test_damaged_marks_are_set_aside(tmp_path: Path) -> None:
     store = PersonalStore(tmp_path)
-    store.save_marks(KEY, RoundMarks("r-1", 7, Mark(capture_randomness())))
+    store.save_marks(KEY, RoundMarks("r-1", 7, "p-1", Mark(capture_randomness())))
     (path,) = tmp_path.rglob("round.safetensors")
     data = bytearray(path.read_bytes())
     data[-1] ^= 0x01
@@ -324,11 +324,11 @@ def test_damaged_marks_are_set_aside(tmp_path: Path) -> None:
 
 def test_marks_of_another_device_are_set_aside(tmp_path: Path) -> None:
     store = PersonalStore(tmp_path)
-    store.save_marks(KEY, RoundMarks("r-1", 7, Mark(capture_randomness())))
+    store.save_marks(KEY, RoundMarks("r-1", 7, "p-1", Mark(capture_randomness())))
     (path,) = tmp_path.rglob("round.safetensors")
     data = path.read_bytes()
     other = KEY.model_copy(update={"device": "mri-4"})
-    store.save_marks(other, RoundMarks("r-1", 7, Mark(capture_randomness())))
+    store.save_marks(other, RoundMarks("r-1", 7, "p-1", Mark(capture_randomness())))
     next(found for found in tmp_path.rglob("round.safetensors") if found != path).write_bytes(data)
 
     with pytest.raises(PersonalStateError, match="belongs to"):
@@ -336,19 +336,19 @@ def test_marks_of_another_device_are_set_aside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("round_id", "seed", "is_first", "expected"),
+    ("round_id", "seed", "process", "expected"),
     [
-        ("r-1", 7, True, "began"),  # it was cut off: the same round from its beginning
-        ("r-1", 8, False, "began"),  # also within one process, and with another seed
-        ("r-2", 7, True, "ended"),  # a new process with the same seed goes on for the old one
-        ("r-2", 8, True, None),  # another seed is another experiment
-        ("r-2", 7, False, None),  # this process is where it should be
+        ("r-1", 7, "p-2", "began"),  # it was cut off: the same round from its beginning
+        ("r-1", 8, "p-1", "began"),  # also within one process, and with another seed
+        ("r-2", 7, "p-2", "ended"),  # a new process with the same seed goes on for the old one
+        ("r-2", 8, "p-2", None),  # another seed is another experiment
+        ("r-2", 7, "p-1", None),  # this process is where it should be
     ],
 )
-def test_where_a_round_starts_from(*, round_id: str, seed: int, is_first: bool, expected: str | None) -> None:
-    marks = RoundMarks("r-1", 7, Mark(capture_randomness()), Mark(capture_randomness()))
+def test_where_a_round_starts_from(*, round_id: str, seed: int, process: str, expected: str | None) -> None:
+    marks = RoundMarks("r-1", 7, "p-1", Mark(capture_randomness()), Mark(capture_randomness()))
 
-    start = marks.to_start_from(round_id=round_id, seed=seed, is_first=is_first)
+    start = marks.to_start_from(round_id=round_id, seed=seed, process=process)
 
     assert start is (None if expected is None else getattr(marks, expected))
 
@@ -368,7 +368,7 @@ def test_marks_of_other_versions_are_set_aside_before_any_stream_moves(
     tmp_path: Path, *, changed: dict[str, Any]
 ) -> None:
     store, here = PersonalStore(tmp_path), capture_randomness()
-    store.save_marks(KEY, RoundMarks("r-1", 7, Mark(replace(here, **changed))))
+    store.save_marks(KEY, RoundMarks("r-1", 7, "p-1", Mark(replace(here, **changed))))
 
     with pytest.raises(PersonalStateError, match="go on with fresh random numbers"):
         store.find_marks(KEY)

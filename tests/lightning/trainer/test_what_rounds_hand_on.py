@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -13,6 +14,7 @@ from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning import FederatedTrainer
+from edgeml_lightning.personalization import PersonalKey
 
 Quiet = Callable[..., L.Trainer]
 
@@ -189,22 +191,36 @@ def test_a_new_process_goes_on_with_the_optimizer_the_schedule_and_the_data(
 ) -> None:
     """Two rounds in one process, and two in two, train the same, bit for bit.
 
-    What stands for a new process is a device that has begun no round in this one.
+    What stands for a new process is that the marks of the last round are signed by another one.
     """
-    from edgeml_lightning.callbacks import round_streams  # noqa: PLC0415 - the test's own business
+
+    def sign_for_another_process(federated: FederatedTrainer) -> None:
+        client, record = federated.callback.connection.client(), federated.callback.last_round
+        assert record is not None
+        key = PersonalKey(
+            org_id=client.org_id,
+            device=client.register(),
+            model_id=record.model_id,
+            strategy=record.strategy,
+        )
+        store = federated.callback.connection.personal_store()
+        marks = store.find_marks(key)
+        assert marks is not None
+        assert marks.ended is not None
+        store.save_marks(key, replace(marks, process="an earlier one"))
 
     def trained(rounds: list[int]) -> list[float]:
         seen, clinic = Seen(), clinic_of(plane)
         clinic.open_rounds(num_rounds=2)
         client = clinic.device()
         for number in rounds:
-            round_streams._begun.clear()
             L.seed_everything(5, verbose=False)
             federated = FederatedTrainer(
                 client, model="line", trainer=quiet(callbacks=[seen]), local_steps=2, optimizers="keep"
             )
             module = halving(line_class(), momentum=0.9, schedule=schedule)
             federated.fit(module, datamodule=points, rounds=number)
+            sign_for_another_process(federated)
         return [value for pair in seen.inputs for value in pair] + seen.rates
 
     assert trained([1, 1]) == trained([2])
