@@ -8,7 +8,7 @@ from typing import Any
 from edgeml_client import FederatedClient, connect
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.updates.outbox import Outbox
-from edgeml_lightning.callbacks.running_round import RunningRound
+from edgeml_lightning.callbacks.joined_round import JoinedRound
 from edgeml_lightning.personalization import PersonalKey, PersonalStore
 
 __all__ = ["Connection"]
@@ -52,14 +52,14 @@ class Connection:
             self._made.close()
             self._made = None
 
-    def key(self, running: RunningRound) -> PersonalKey:
+    def key(self, joined: JoinedRound) -> PersonalKey:
         """Return under which name this device keeps what is personal in a round."""
         client = self.client()
         return PersonalKey(
             org_id=client.org_id,
             device=client.register(),
-            model_id=running.assignment.model_id,
-            strategy=running.strategy.label,
+            model_id=joined.assignment.model_id,
+            strategy=joined.strategy.label,
         )
 
     def personal_store(self) -> PersonalStore:

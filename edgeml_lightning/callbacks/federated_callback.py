@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
 from edgeml_client.clock import Clock, SystemClock
-from edgeml_client.errors import (
-    ConfigurationError,
-    RoundClosedError,
-    StaleBaseError,
-    UnprocessableError,
-)
+from edgeml_client.errors import ConfigurationError
 from edgeml_client.filters import resolve_filters
 from edgeml_client.rounds.waiting import check_wait
 from edgeml_lightning.callbacks.accumulation import AccumulationWindow, loss_factor
 from edgeml_lightning.callbacks.connection import Connection
+from edgeml_lightning.callbacks.first_process import FirstProcess
 from edgeml_lightning.callbacks.joined_round import JoinedRound
 from edgeml_lightning.callbacks.measurements import local_figures
 from edgeml_lightning.callbacks.personal_side import PersonalSide
+from edgeml_lightning.callbacks.receiving import receive
 from edgeml_lightning.callbacks.reporting import record_of, report
 from edgeml_lightning.callbacks.requirements import (
     check_companions,
@@ -36,18 +31,18 @@ from edgeml_lightning.callbacks.requirements import (
     check_trainer,
     require_lightning,
 )
+from edgeml_lightning.callbacks.round_checkpoint import RoundCheckpoint
 from edgeml_lightning.callbacks.round_record import RoundRecord
 from edgeml_lightning.callbacks.round_streams import Luggage, RoundStreams
-from edgeml_lightning.callbacks.running_round import RunningRound, receive
+from edgeml_lightning.callbacks.running_round import RunningRound
 from edgeml_lightning.callbacks.sample_count import shard_of, total_samples
 from edgeml_lightning.callbacks.second_model_hooks import SecondModelHooks
-from edgeml_lightning.callbacks.waiting import wait_for_round
 from edgeml_lightning.callbacks.weight_averages import restart_averages_
 from edgeml_lightning.distributed import LocalRanks, Ranks
 from edgeml_lightning.distributed.training_processes import ranks_of
-from edgeml_lightning.errors import FederationError, NoRoundAssignedError
-from edgeml_lightning.personalization import PersonalState, PersonalStore, recall, strategy_for
-from edgeml_lightning.strategies import FederatedStrategy, resolve_strategy
+from edgeml_lightning.errors import FederationError
+from edgeml_lightning.personalization import PersonalState, PersonalStore
+from edgeml_lightning.strategies import FederatedStrategy
 
 if TYPE_CHECKING:
     from edgeml_client import FederatedClient
@@ -123,7 +118,7 @@ class FederatedCallback(SecondModelHooks):
         self.filters = tuple(filters)
         resolve_filters(self.filters)
         self.wait_s = wait_s
-        self.when_unassigned = when_unassigned
+        self.when_unassigned: Literal["raise", "train_locally"] = when_unassigned
         self.sample_count = sample_count
         self.personal_store = personal_store
         self.last_round: RoundRecord | None = None
@@ -132,7 +127,8 @@ class FederatedCallback(SecondModelHooks):
         self._ranks: Ranks = LocalRanks()
         self._round: RunningRound | None = None
         self._window = AccumulationWindow()
-        self._resumed: Mapping[str, Any] = {}
+        self._resumed: RoundCheckpoint | None = None
+        self._saved: PersonalState | None = None
         self._streams = RoundStreams()
         self.luggage: Luggage | None = None
         self._not_kept: FederationError | None = None
@@ -196,59 +192,52 @@ class FederatedCallback(SecondModelHooks):
         return total_samples(self._ranks.gather(shard))
 
     def _begin(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        started_s = self._clock.monotonic_s()
-        joined = self._ranks.on_first(lambda: self._join(module))
+        started_s, first = self._clock.monotonic_s(), self._first_process()
+        joined = self._ranks.on_first(lambda: first.join(module))
         if joined is None:
             _log.info("no round of model %r was assigned to this device: training locally", self.model)
             return
-        is_resumed = self._resumed.get("round_id") == joined.assignment.round_id
-        running = receive(joined, module, ranks=self._ranks, started_s=started_s, keep_weights=is_resumed)
-        running.first_step = self._resumed.get("first_step") if is_resumed else None
-        running.first_epoch = self._resumed.get("first_epoch") if is_resumed else None
-        running.has_trained = is_resumed and self._resumed.get("has_trained", False)
+        resumed, saved = self._checkpoint_of(joined)
+        running = receive(
+            joined,
+            module,
+            ranks=self._ranks,
+            started_s=started_s,
+            resumed=resumed,
+            recall=lambda expected: first.recall(joined, module, expected, saved=saved),
+        )
         self._round = running
-        expected = self._personal.expected_arrays(module, running)
-        recalled = self._ranks.on_first(lambda: self._recall(running, expected)) if expected else None
-        self._personal.begin(trainer, module, running, recalled=recalled)
-        step_sizes: Mapping[str, float] = self._resumed.get("step_sizes", {}) if is_resumed else {}
-        running.begin_companions(module, step_sizes=step_sizes)
-        files = (self._store(), self.connection.key(running)) if self._ranks.is_first else None
-        self._streams.begin(trainer, self._ranks, files=files, round_id=running.assignment.round_id)
-        if not is_resumed:
+        self._personal.begin(trainer, module, running)
+        files = first.files(joined) if self._ranks.is_first else None
+        self._streams.begin(trainer, self._ranks, files=files, round_id=joined.assignment.round_id)
+        if resumed is None:
             restart_averages_(trainer, module)
         else:
-            self._streams.go_on(trainer, self._resumed.get("streams"))
+            self._streams.go_on(trainer, resumed.streams)
 
-    def _join(self, module: L.LightningModule) -> JoinedRound | None:
-        client = self.connection.client()
-        assignment = wait_for_round(client, model=self.model, wait_s=self.wait_s)
-        if assignment is None:
-            if self.when_unassigned == "raise":
-                other = client.get_round_assignment()
-                raise NoRoundAssignedError(
-                    model=self.model,
-                    waited_s=self.wait_s,
-                    other_model_id=None if other is None else other.model_id,
-                )
-            return None
-        resolved = resolve_strategy(strategy_for(module, self.strategy), assignment.config)
-        for conflict in resolved.conflicts:
-            _log.warning("%s: %s; what was given here is used", assignment.round_id, conflict)
-        device_round = client.join_round(assignment)
-        device_round.check_filters(self.filters)
-        return JoinedRound(assignment, resolved.strategy, device_round)
+    def _checkpoint_of(self, joined: JoinedRound) -> tuple[RoundCheckpoint | None, PersonalState | None]:
+        """Return what is used of the checkpoint: with another base nothing, of another round the personal."""
+        resumed, saved = self._resumed, self._saved
+        if resumed is None or resumed.is_of(joined):
+            return resumed, saved
+        if resumed.round_id != joined.assignment.round_id:
+            return None, saved
+        _log.warning(
+            "%s: the checkpoint trained from another version of the global model, %s: the round begins again",
+            resumed.round_id,
+            resumed.base.version,
+        )
+        return None, None
 
-    def _recall(self, running: RunningRound, expected: Mapping[str, Tensor]) -> PersonalState | None:
-        saved, store, key = self._resumed.get("personal"), self._store(), self.connection.key(running)
-        if running.received_beside:
-            store.take_back(key, was_refused=self.connection.was_refused)
-        store.check_room(key, num_bytes=sum(array.nbytes for array in expected.values()))
-        return recall(
-            store,
-            key,
-            expected=expected,
-            round_id=running.assignment.round_id,
-            from_checkpoint=PersonalState.from_checkpoint(saved) if saved else None,
+    def _first_process(self) -> FirstProcess:
+        return FirstProcess(
+            connection=self.connection,
+            model=self.model,
+            strategy=self.strategy,
+            filters=self.filters,
+            wait_s=self.wait_s,
+            when_unassigned=self.when_unassigned,
+            personal_store=self.personal_store,
         )
 
     # The data.
@@ -298,8 +287,7 @@ class FederatedCallback(SecondModelHooks):
 
     @override
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        running, self._round, self._resumed = self._round, None, {}
-        self._not_kept = None
+        running, self._not_kept = self._leave(), None
         if running is None:
             return
         first_step = running.first_step if running.first_step is not None else trainer.global_step
@@ -317,14 +305,15 @@ class FederatedCallback(SecondModelHooks):
             before_and_after = None
         else:
             before_and_after = running.before_and_after(pl_module, self._ranks)
-        marks = self._streams.end(self._ranks)
+        marks, first = self._streams.end(self._ranks), self._first_process()
 
         def conclude() -> tuple[UpdateReceipt | None, RoundRecord]:
             receipt = None
             if before_and_after is not None:
-                self._keep(running, kept)
-                self._streams.keep(marks, store=self._store(), key=self.connection.key(running))
-                receipt = self._submit(trainer, running, *before_and_after, kept=kept)
+                figures = local_figures(trainer.callback_metrics)
+                receipt, self._not_kept = first.conclude(
+                    running, *before_and_after, metrics=figures, kept=kept, marks=marks
+                )
             ended_s = self._clock.monotonic_s()
             return receipt, record_of(running, trainer, receipt=receipt, num_steps=num_steps, ended_s=ended_s)
 
@@ -336,7 +325,7 @@ class FederatedCallback(SecondModelHooks):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        running, self._round, self._resumed = self._round, None, {}
+        running = self._leave()
         if running is not None:
             self._personal = PersonalSide()
             _log.warning(
@@ -346,50 +335,15 @@ class FederatedCallback(SecondModelHooks):
             )
         self.close()
 
-    def _keep(self, running: RunningRound, state: PersonalState | None) -> None:
-        if state is None:
-            return
-        if not all(bool(tensor.isfinite().all()) for tensor in state.arrays.values()):
-            _log.warning("the personal model holds NaN or Inf; the one from before this round is kept")
-            return
-        try:
-            self._store().save(self.connection.key(running), state)
-        except FederationError as exc:
-            if running.companions is not None:
-                raise  # the update would move the global companions, and the device's own would not follow
-            exc.add_note(f"The update of {running.assignment.round_id} was sent all the same.")
-            self._not_kept = exc
-
     def _raise_not_kept(self) -> None:
         error, self._not_kept = self._not_kept, None
         if error is not None:
             raise error
 
-    def _store(self) -> PersonalStore:
-        return self.personal_store or self.connection.personal_store()
-
-    def _submit(
-        self,
-        trainer: L.Trainer,
-        running: RunningRound,
-        before: Mapping[str, Tensor],
-        after: Mapping[str, Tensor],
-        *,
-        kept: PersonalState | None,
-    ) -> UpdateReceipt:
-        try:
-            return running.joined.submit(
-                before,
-                after,
-                sample_count=running.sample_count,
-                metrics=local_figures(trainer.callback_metrics),
-                filters=self.filters,
-            )
-        except (RoundClosedError, StaleBaseError, UnprocessableError):
-            if kept is not None and running.companions is not None:
-                # The global companions do not follow this update, so the device's own must not either.
-                self._keep(running, replace(kept, arrays={**kept.arrays, **running.companions.before}))
-            raise
+    def _leave(self) -> RunningRound | None:
+        """Let go of the round and of the checkpoint it may have gone on from."""
+        running, self._round, self._resumed, self._saved = self._round, None, None, None
+        return running
 
     # The personal model.
 
@@ -420,20 +374,14 @@ class FederatedCallback(SecondModelHooks):
         running, personal = self._round, self._personal.state()
         state: dict[str, Any] = {"personal": personal.to_checkpoint()} if personal is not None else {}
         if running is not None:
-            state["round_id"] = running.assignment.round_id
-            state["base_version"] = running.base.version
-            state["base_digest"] = running.base.digest
-            state["first_step"] = running.first_step
-            state["first_epoch"] = running.first_epoch
-            state["has_trained"] = running.has_trained
-            if running.companions is not None:
-                state["step_sizes"] = dict(running.companions.step_sizes)
-            state["streams"] = self._streams.state()
+            state["round"] = RoundCheckpoint.of(running, streams=self._streams.state()).to_state()
         return state
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resumed = dict(state_dict)
+        round_, personal = state_dict.get("round"), state_dict.get("personal")
+        self._resumed = None if round_ is None else RoundCheckpoint.from_state(round_)
+        self._saved = None if personal is None else PersonalState.from_checkpoint(personal)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy in another process can use: the arguments and the last record, no connection."""

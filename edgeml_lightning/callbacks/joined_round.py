@@ -43,21 +43,26 @@ class JoinedRound:
     Attributes:
         assignment: What the control plane asks for.
         strategy: What the round does to training.
+        base: Which version of the global model it starts from.
         device_round: The round on the control plane; ``None`` in processes that do not talk to it.
     """
 
     assignment: RoundAssignment
     strategy: FederatedStrategy
+    base: BaseVersion
     device_round: DeviceRound | None = None
 
-    def download(self) -> BaseVersion:
-        """Download the global model; a second call makes no request.
+    @classmethod
+    def of(
+        cls, assignment: RoundAssignment, strategy: FederatedStrategy, device_round: DeviceRound
+    ) -> JoinedRound:
+        """Return a round with its global model downloaded.
 
         Raises:
             EdgeMLClientError: It could not be had.
         """
-        base = self._connected().download()
-        return BaseVersion(base.version, base.digest)
+        base = device_round.download()
+        return cls(assignment, strategy, BaseVersion(base.version, base.digest), device_round)
 
     def submit(
         self,
@@ -106,6 +111,6 @@ class JoinedRound:
             raise FederationError("only the first process of a training talks to the control plane")
         return self.device_round
 
-    def __reduce__(self) -> tuple[type[JoinedRound], tuple[RoundAssignment, FederatedStrategy]]:
+    def __reduce__(self) -> tuple[type[JoinedRound], tuple[RoundAssignment, FederatedStrategy, BaseVersion]]:
         """Return what another process can use."""
-        return (JoinedRound, (self.assignment, self.strategy))
+        return (JoinedRound, (self.assignment, self.strategy, self.base))

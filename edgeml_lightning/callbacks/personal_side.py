@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import lightning as L
-from torch import Tensor
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.callbacks.personal_training import PersonalTraining
@@ -16,7 +15,6 @@ from edgeml_lightning.distributed import LocalRanks, Ranks
 from edgeml_lightning.exchange import model_state
 from edgeml_lightning.naming import (
     PERSONAL_PREFIX,
-    check_beside,
     is_own,
     parameter_names,
     under_prefix,
@@ -53,43 +51,15 @@ class PersonalSide:
         self._fit: tuple[L.Trainer, L.LightningModule, RunningRound] | None = None
         self._kept_optimizer = OptimizerState()
 
-    @staticmethod
-    def expected_arrays(module: L.LightningModule, running: RunningRound) -> dict[str, Tensor]:
-        """Return the arrays that a personal state of this round has; empty if nothing is personal.
-
-        Raises:
-            ConfigurationError: What the strategy keeps, or sends, beside arrays of the module has a name that
-                could be one of them, or is sent and not kept.
-        """
-        _check_beside(running)
-        state = model_state(module)
-        arrays = {name: state[name] for name in running.split.kept}
-        if running.strategy.keeps_model:
-            arrays |= with_prefix(_without(state, running.split.fixed), PERSONAL_PREFIX)
-        return arrays | running.own
-
-    def begin(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        running: RunningRound,
-        *,
-        recalled: PersonalState | None,
-    ) -> None:
+    def begin(self, trainer: L.Trainer, module: L.LightningModule, running: RunningRound) -> None:
         """Take up what the device kept, or start from the received global model.
 
         Args:
             trainer: The user's Trainer.
             module: The user's module, with the global model loaded.
             running: The round.
-            recalled: What was kept before, if anything.
         """
         self._fit = (trainer, module, running)
-        if recalled is not None:
-            known = running.own.keys() & recalled.arrays.keys()
-            running.own.update(
-                {name: recalled.arrays[name].to(running.own[name], copy=True) for name in known}
-            )
         if running.strategy.keeps_model:
             check_second_model(trainer, module, strategy=running.strategy)
             self.training = PersonalTraining(
@@ -100,6 +70,7 @@ class PersonalSide:
                 mixing=running.strategy.mixing(running.own),
                 ranks=self._ranks,
             )
+        recalled = running.recalled
         if recalled is None:
             return
         second, kept = _divided({name: array for name, array in recalled.arrays.items() if not is_own(name)})
@@ -176,15 +147,6 @@ def _gathered(
         arrays=arrays,
         optimizer=optimizer,
     )
-
-
-def _check_beside(running: RunningRound) -> None:
-    check_beside((*running.own, *running.received_beside), of=running.strategy)
-    if unkept := sorted(running.received_beside.keys() - running.own.keys()):
-        raise ConfigurationError(
-            f"{type(running.strategy).__name__} has companions that the device does not keep: name "
-            f"{', '.join(unkept[:5])} in own_arrays too"
-        )
 
 
 def _without(values: Mapping[str, _Value], names: Iterable[str]) -> dict[str, _Value]:

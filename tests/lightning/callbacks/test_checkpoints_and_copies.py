@@ -11,6 +11,7 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from edgeml_client import FederatedClient
 from edgeml_lightning import Ditto, FedAvg, FederatedCallback, FedPer
@@ -112,6 +113,57 @@ def test_a_checkpoint_of_an_earlier_round_yields_to_the_newer_global_model(
     train(module, callback, Watcher(), ckpt_path=tmp_path / "epoch.ckpt", max_epochs=4)
 
     assert callback.last_round.round_number == 2
+
+
+class FromAnotherBase(FederatedCallback):
+    """Writes checkpoints as if the round had started from another version of the global model."""
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return "FederatedCallback"
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return state | {"round": state["round"] | {"base_version": "1-lost", "base_digest": "sha256:lost"}}
+
+
+@pytest.mark.parametrize("strategy", [FedAvg(), FedPer(["classifier"]), Ditto(0.3)])
+def test_a_checkpoint_that_trained_from_another_base_is_not_resumed(
+    federation: Federation, tmp_path: Path, caplog: pytest.LogCaptureFixture, strategy: Any
+) -> None:
+    """Its weights less the base of now are no update; training starts from the received model, with a word.
+
+    What is personal in it was pulled to that other base too: the device starts from what it kept before.
+    """
+    (client,) = opened(federation, "device")
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(
+            make(),
+            FromAnotherBase(client, model="digits", strategy=strategy, wait_s=30),
+            FirstEpoch(tmp_path),
+        )
+    module = make(seed=8)
+    module.fails = False
+    received = federation.global_state()
+    callback = FederatedCallback(client, model="digits", strategy=strategy, wait_s=30)
+
+    class Watcher(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            self.seen = {name: value.clone() for name, value in pl_module.state_dict().items()}
+            training = callback._personal.training
+            self.own = {} if training is None else copy.deepcopy(training.module.state_dict())
+
+    watcher = Watcher()
+    train(module, callback, watcher, ckpt_path=tmp_path / "epoch.ckpt")
+
+    assert "trained from another version of the global model, 1-lost" in caplog.text
+    assert callback.last_round is not None
+    assert callback.last_round.num_steps == 4  # the second of two epochs: Lightning's own counters go on
+    for state in (watcher.seen, watcher.own):
+        for name, value in state.items():
+            torch.testing.assert_close(value, received[name], msg=name)
 
 
 @pytest.mark.parametrize("strategy", [FedPer(["classifier"]), Ditto(0.3)])

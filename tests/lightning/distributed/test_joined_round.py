@@ -19,11 +19,12 @@ def test_a_copy_of_a_round_has_no_connection(organization: Organization, tmp_pat
     with organization.seat().client() as client:
         assignment = client.get_round_assignment(model="fedprox")
         assert assignment is not None
-        joined = JoinedRound(assignment, FedProx(0.5), client.join_round(assignment))
+        joined = JoinedRound.of(assignment, FedProx(0.5), client.join_round(assignment))
 
         sent = copy.copy(joined)
 
-        assert (sent.assignment, sent.strategy) == (assignment, FedProx(0.5))
-        assert joined.download().version == "1"
+        assert (sent.assignment, sent.strategy, sent.base) == (assignment, FedProx(0.5), joined.base)
+        assert joined.base.version == "1"
+        assert joined.num_bytes_received > 0
         with pytest.raises(FederationError, match="only the first process"):
-            sent.download()
+            _ = sent.num_bytes_received
