@@ -129,7 +129,7 @@ class FederatedTrainer:
             schedules=schedules,
             local_steps=self._local_steps,
         )
-        self.callback.luggage = carried
+        self.callback.carried = carried
         _insert_(callbacks_of(self.trainer), carried, self.callback)
 
     def fit(

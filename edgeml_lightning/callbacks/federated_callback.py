@@ -33,7 +33,7 @@ from edgeml_lightning.callbacks.requirements import (
 )
 from edgeml_lightning.callbacks.round_checkpoint import RoundCheckpoint
 from edgeml_lightning.callbacks.round_record import RoundRecord
-from edgeml_lightning.callbacks.round_streams import Luggage, RoundStreams
+from edgeml_lightning.callbacks.round_streams import Carried, RoundStreams
 from edgeml_lightning.callbacks.running_round import RunningRound
 from edgeml_lightning.callbacks.sample_count import shard_of, total_samples
 from edgeml_lightning.callbacks.second_model_hooks import SecondModelHooks
@@ -78,7 +78,7 @@ class FederatedCallback(SecondModelHooks):
         clock: Measures durations.
 
     Attributes:
-        luggage: What a trainer of many rounds takes along over restarts.
+        carried: What a trainer of many rounds takes along over restarts.
         connection: What makes and holds the client.
         last_round: The round of the last fit; ``None`` if it was none.
         last_receipt: The control plane's word that it holds the update of the last fit, if there was one.
@@ -130,7 +130,7 @@ class FederatedCallback(SecondModelHooks):
         self._resumed: RoundCheckpoint | None = None
         self._saved: PersonalState | None = None
         self._streams = RoundStreams()
-        self.luggage: Luggage | None = None
+        self.carried: Carried | None = None
         self._not_kept: FederationError | None = None
 
     # The round.
@@ -146,7 +146,7 @@ class FederatedCallback(SecondModelHooks):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.last_round, self.last_receipt = None, None
         self._round, self._personal = None, PersonalSide(self.meet(trainer))
-        self._streams = RoundStreams(self.luggage)
+        self._streams = RoundStreams(self.carried)
         if not trainer.strategy.restore_checkpoint_after_setup:
             self._begin(trainer, pl_module)
 

@@ -16,7 +16,7 @@ from edgeml_lightning.callbacks.round_checkpoint import RoundCheckpoint
 from edgeml_lightning.callbacks.running_round import RunningRound
 from edgeml_lightning.distributed import Ranks
 from edgeml_lightning.exchange import check_matches, clone_arrays, model_state
-from edgeml_lightning.naming import PERSONAL_PREFIX, check_beside, parameter_names, with_prefix
+from edgeml_lightning.naming import PERSONAL_PREFIX, check_beside, is_companion, parameter_names, with_prefix
 from edgeml_lightning.partition import Partition
 from edgeml_lightning.personalization import PersonalState
 from edgeml_lightning.strategies import FederatedStrategy
@@ -139,7 +139,7 @@ def _arrays_to_load(
     arrays: dict[str, Tensor] = joined.device_round.download().torch_tensors()
     fixed = [name for name in split.fixed if name in arrays]
     _check_registered(joined.strategy, beside, arrays)
-    others = [name for name in arrays if "/" in name and name not in state and name not in beside]
+    others = [name for name in arrays if is_companion(name) and name not in state and name not in beside]
     check_matches(
         {**state, **beside},
         arrays,

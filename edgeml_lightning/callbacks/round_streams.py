@@ -22,7 +22,7 @@ from edgeml_lightning.randomness import capture_randomness, restore_randomness_
 if TYPE_CHECKING:
     from edgeml_lightning.distributed import Ranks
 
-__all__ = ["Luggage", "NoLuggage", "RoundStreams", "this_process"]
+__all__ = ["Carried", "NothingCarried", "RoundStreams", "this_process"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def this_process() -> str:
     return f"{_IMPORTED}-{os.getpid()}"
 
 
-class Luggage(Protocol):
+class Carried(Protocol):
     """What a trainer of many rounds takes along from round to round, and over restarts."""
 
     def packed(self) -> tuple[dict[str, JsonValue], dict[str, Tensor]]:
@@ -47,7 +47,7 @@ class Luggage(Protocol):
         ...
 
 
-class NoLuggage:
+class NothingCarried:
     """A single fit takes nothing along."""
 
     def packed(self) -> tuple[dict[str, JsonValue], dict[str, Tensor]]:
@@ -71,14 +71,14 @@ class RoundStreams:
     update is: the next round starts there, should this process not live to begin it.
 
     Args:
-        luggage: What else a restart brings back.
+        carried: What else a restart brings back.
         process: Signs the marks, ``None`` for :func:`this_process`: a process never goes on from where it
             itself ended, for there it stands.
     """
 
-    def __init__(self, luggage: Luggage | None = None, *, process: str | None = None) -> None:
+    def __init__(self, carried: Carried | None = None, *, process: str | None = None) -> None:
         self._process = process or this_process()
-        self._luggage: Luggage = luggage or NoLuggage()
+        self._carried: Carried = carried or NothingCarried()
         self._marks: RoundMarks | None = None
         self._place = BatchPlace()
 
@@ -98,7 +98,7 @@ class RoundStreams:
             files: Where marks are kept; looked at in the first process alone.
             round_id: The round.
         """
-        now = Mark(capture_randomness(), *self._luggage.packed())
+        now = Mark(capture_randomness(), *self._carried.packed())
         here = RoundMarks(round_id, torch.initial_seed(), self._process, began=now)
         everywhere = ranks.gather(here)
 
@@ -108,7 +108,7 @@ class RoundStreams:
         self._marks, is_moved = ranks.on_first(settle)[trainer.global_rank]
         if is_moved:
             restore_randomness_(self._marks.began.randomness)
-            self._luggage.unpack_(self._marks.began.carried, self._marks.began.arrays)
+            self._carried.unpack_(self._marks.began.carried, self._marks.began.arrays)
         self._place = BatchPlace.at_start(self._marks.began.randomness)
 
     def go_on(self, trainer: L.Trainer, saved: Mapping[str, Any] | None) -> None:
@@ -134,7 +134,7 @@ class RoundStreams:
         """Return the marks of all processes at the end of training, for :meth:`keep`."""
         if self._marks is None:
             return ()
-        ended = Mark(capture_randomness(), *self._luggage.packed())
+        ended = Mark(capture_randomness(), *self._carried.packed())
         return ranks.gather(replace(self._marks, ended=ended))
 
     @staticmethod
