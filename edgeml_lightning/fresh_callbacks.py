@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
-from edgeml_lightning.trainer_limits import callbacks_of
+from edgeml_lightning.trainer_facts import callbacks_of
 
 __all__ = ["FreshCallbacks"]
 

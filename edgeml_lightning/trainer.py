@@ -23,7 +23,8 @@ from edgeml_lightning.fresh_callbacks import FreshCallbacks
 from edgeml_lightning.history import History
 from edgeml_lightning.next_round import NextRound
 from edgeml_lightning.progress import RoundsProgress
-from edgeml_lightning.trainer_limits import RoundLimits, callbacks_of, check_repeatable
+from edgeml_lightning.trainer_facts import callbacks_of
+from edgeml_lightning.trainer_limits import RoundLimits, check_repeatable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence

@@ -5,19 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, Timer
+from lightning.pytorch.callbacks import Timer
 
 from edgeml_lightning.callbacks.requirements import check_trainer as check_exactness
 from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.errors import UnsupportedTrainingError
+from edgeml_lightning.trainer_facts import callbacks_of, is_trial_run
 
-__all__ = ["RoundLimits", "callbacks_of", "check_repeatable"]
-
-
-def callbacks_of(trainer: L.Trainer) -> list[Callback]:
-    """Return the trainer's own list of callbacks, which type checkers do not see."""
-    callbacks: list[Callback] = vars(trainer)["callbacks"]
-    return callbacks
+__all__ = ["RoundLimits", "check_repeatable"]
 
 
 def check_repeatable(trainer: L.Trainer) -> None:
@@ -36,7 +31,7 @@ def check_repeatable(trainer: L.Trainer) -> None:
 
 
 def _find_limit(trainer: L.Trainer) -> str | None:
-    if vars(trainer)["fast_dev_run"]:  # set where type checkers do not see it
+    if is_trial_run(trainer):
         return "fast_dev_run ends after one fit: use limit_train_batches=1 and limit_val_batches=1 instead"
     if trainer.max_steps != -1:
         return (

@@ -18,7 +18,6 @@ from edgeml_client.rounds.waiting import check_wait
 from edgeml_lightning.callbacks.accumulation import AccumulationWindow, loss_factor
 from edgeml_lightning.callbacks.connection import Connection
 from edgeml_lightning.callbacks.first_process import FirstProcess
-from edgeml_lightning.callbacks.joined_round import JoinedRound
 from edgeml_lightning.callbacks.measurements import local_figures
 from edgeml_lightning.callbacks.personal_side import PersonalSide
 from edgeml_lightning.callbacks.receiving import receive
@@ -31,7 +30,7 @@ from edgeml_lightning.callbacks.requirements import (
     check_trainer,
     require_lightning,
 )
-from edgeml_lightning.callbacks.round_checkpoint import RoundCheckpoint
+from edgeml_lightning.callbacks.round_checkpoint import RoundCheckpoint, usable
 from edgeml_lightning.callbacks.round_record import RoundRecord
 from edgeml_lightning.callbacks.round_streams import Carried, RoundStreams
 from edgeml_lightning.callbacks.running_round import RunningRound
@@ -43,6 +42,7 @@ from edgeml_lightning.distributed.training_processes import ranks_of
 from edgeml_lightning.errors import FederationError
 from edgeml_lightning.personalization import PersonalState, PersonalStore
 from edgeml_lightning.strategies import FederatedStrategy
+from edgeml_lightning.trainer_facts import is_trial_run
 
 if TYPE_CHECKING:
     from edgeml_client import FederatedClient
@@ -197,7 +197,7 @@ class FederatedCallback(SecondModelHooks):
         if joined is None:
             _log.info("no round of model %r was assigned to this device: training locally", self.model)
             return
-        resumed, saved = self._checkpoint_of(joined)
+        resumed, saved = usable(self._resumed, self._saved, joined=joined)
         running = receive(
             joined,
             module,
@@ -214,20 +214,6 @@ class FederatedCallback(SecondModelHooks):
             restart_averages_(trainer, module)
         else:
             self._streams.go_on(trainer, resumed.streams)
-
-    def _checkpoint_of(self, joined: JoinedRound) -> tuple[RoundCheckpoint | None, PersonalState | None]:
-        """Return what is used of the checkpoint: with another base nothing, of another round the personal."""
-        resumed, saved = self._resumed, self._saved
-        if resumed is None or resumed.is_of(joined):
-            return resumed, saved
-        if resumed.round_id != joined.assignment.round_id:
-            return None, saved
-        _log.warning(
-            "%s: the checkpoint trained from another version of the global model, %s: the round begins again",
-            resumed.round_id,
-            resumed.base.version,
-        )
-        return None, None
 
     def _first_process(self) -> FirstProcess:
         return FirstProcess(
@@ -292,19 +278,15 @@ class FederatedCallback(SecondModelHooks):
             return
         first_step = running.first_step if running.first_step is not None else trainer.global_step
         num_steps = trainer.global_step - first_step
-        has_rested = running.strategy.lets_rest and not running.has_trained
-        is_trial = num_steps == 0 or has_rested or vars(trainer)["fast_dev_run"]
-        if running.companions is not None and not is_trial:
+        unsent = running.why_unsent(num_steps=num_steps, is_trial=is_trial_run(trainer))
+        if running.companions is not None and unsent is None:
             running.companions.advance_(pl_module, reference=running.reference)
         kept = self._personal.finish()
-        if is_trial:
-            reason = "fast_dev_run trains for a trial only" if num_steps else "no optimizer step was taken"
-            if has_rested and num_steps:
-                reason = "what is sent rested in every optimizer step"
-            _log.warning("%s: %s, so nothing is uploaded", running.assignment.round_id, reason)
-            before_and_after = None
-        else:
+        if unsent is None:
             before_and_after = running.before_and_after(pl_module, self._ranks)
+        else:
+            _log.warning("%s: %s, so nothing is uploaded", running.assignment.round_id, unsent)
+            before_and_after = None
         marks, first = self._streams.end(self._ranks), self._first_process()
 
         def conclude() -> tuple[UpdateReceipt | None, RoundRecord]:

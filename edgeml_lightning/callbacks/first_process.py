@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import lightning as L
 from torch import Tensor
 
-from edgeml_client.errors import RoundClosedError, StaleBaseError, UnprocessableError
+from edgeml_client.errors import EdgeMLClientError, RoundClosedError, StaleBaseError, UnprocessableError
 from edgeml_lightning.callbacks.connection import Connection
 from edgeml_lightning.callbacks.joined_round import JoinedRound
 from edgeml_lightning.callbacks.round_streams import RoundStreams
@@ -153,12 +153,17 @@ class FirstProcess:
                 metrics=metrics,
                 filters=self.filters,
             )
-        except (RoundClosedError, StaleBaseError, UnprocessableError):
-            if kept is not None and running.companions is not None:
+        except EdgeMLClientError as exc:
+            if not_kept is not None:
+                exc.add_note(f"What is personal could not be kept either: {not_kept}")
+            is_refused = isinstance(exc, RoundClosedError | StaleBaseError | UnprocessableError)
+            if is_refused and kept is not None and running.companions is not None:
                 # The global companions do not follow this update, so the device's own must not either.
                 arrays = {**kept.arrays, **running.companions.before}
                 _keep(replace(kept, arrays=arrays), running, store=store, key=key)
             raise
+        if not_kept is not None:
+            not_kept.add_note(f"The update of {running.assignment.round_id} was sent all the same.")
         return receipt, not_kept
 
 
@@ -176,6 +181,5 @@ def _keep(
     except FederationError as exc:
         if running.companions is not None:
             raise  # the update would move the global companions, and the device's own would not follow
-        exc.add_note(f"The update of {running.assignment.round_id} was sent all the same.")
         return exc
     return None

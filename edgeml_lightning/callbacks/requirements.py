@@ -22,6 +22,7 @@ from edgeml_lightning.distributed.sharding import is_sharded
 from edgeml_lightning.errors import UnsupportedTrainingError
 from edgeml_lightning.naming import modules_by_path
 from edgeml_lightning.strategies import FederatedStrategy
+from edgeml_lightning.trainer_facts import is_trial_run
 
 __all__ = [
     "check_companions",
@@ -105,7 +106,7 @@ def check_epochs(strategy: FederatedStrategy, trainer: L.Trainer, *, first_epoch
         ConfigurationError: It has fewer.
     """
     max_epochs = trainer.max_epochs
-    if max_epochs is None or max_epochs < 0 or vars(trainer)["fast_dev_run"]:
+    if max_epochs is None or max_epochs < 0 or is_trial_run(trainer):
         return
     num_epochs = max_epochs - first_epoch
     if num_epochs < strategy.min_epochs:

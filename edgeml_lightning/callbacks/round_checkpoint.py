@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,11 @@ from edgeml_lightning.callbacks.joined_round import BaseVersion, JoinedRound
 
 if TYPE_CHECKING:
     from edgeml_lightning.callbacks.running_round import RunningRound
+    from edgeml_lightning.personalization import PersonalState
 
-__all__ = ["RoundCheckpoint"]
+__all__ = ["RoundCheckpoint", "usable"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,3 +87,25 @@ class RoundCheckpoint:
             step_sizes=state["step_sizes"],
             streams=state["streams"],
         )
+
+
+def usable(
+    resumed: RoundCheckpoint | None, saved: PersonalState | None, *, joined: JoinedRound
+) -> tuple[RoundCheckpoint | None, PersonalState | None]:
+    """Return what a round uses of a checkpoint: of another round the personal state, of another base nothing.
+
+    Args:
+        resumed: Where training stood in a round, if the checkpoint was of one.
+        saved: What was personal, if anything.
+        joined: The round that begins or goes on.
+    """
+    if resumed is None or resumed.is_of(joined):
+        return resumed, saved
+    if resumed.round_id != joined.assignment.round_id:
+        return None, saved
+    _log.warning(
+        "%s: the checkpoint trained from another version of the global model, %s: the round begins again",
+        resumed.round_id,
+        resumed.base.version,
+    )
+    return None, None

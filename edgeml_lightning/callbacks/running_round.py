@@ -82,6 +82,19 @@ class RunningRound:
         """What the round does to training."""
         return self.joined.strategy
 
+    def why_unsent(self, *, num_steps: int, is_trial: bool) -> str | None:
+        """Return why training left nothing to send; ``None`` if it did.
+
+        Args:
+            num_steps: Optimizer steps taken.
+            is_trial: Whether training was only to see that the code runs.
+        """
+        if num_steps == 0:
+            return "no optimizer step was taken"
+        if self.strategy.lets_rest and not self.has_trained:
+            return "what is sent rested in every optimizer step"
+        return "fast_dev_run trains for a trial only" if is_trial else None
+
     def before_and_after(
         self, module: L.LightningModule, ranks: Ranks
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:

@@ -9,6 +9,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 
+from edgeml_lightning.trainer_facts import callbacks_of
+
 if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
 
@@ -22,8 +24,7 @@ def restart_averages_(trainer: L.Trainer, module: L.LightningModule) -> None:
     They copy the module when a fit is set up, before the global model is loaded, and put their copy in its
     place for every validation.
     """
-    callbacks: list[L.Callback] = vars(trainer)["callbacks"]
-    for callback in callbacks:
+    for callback in callbacks_of(trainer):
         average: AveragedModel | None = vars(callback).get("_average_model")
         if isinstance(callback, WeightAveraging) and average is not None:
             copies = chain(average.module.parameters(), average.module.buffers())

@@ -11,8 +11,9 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from edgeml_client.filters import resolve_filters
+from edgeml_client.filters.coded_ending import split_coded_ending
 from edgeml_client.schemas import UpdateHeader
-from edgeml_client.updates.coding import Coding, encode_coded
 from edgeml_client.updates.update_file import encode_update
 from edgeml_client.updates.vector import DeltaVector
 from edgeml_lightning.doctor.findings import Finding, Verdict
@@ -22,6 +23,8 @@ from edgeml_lightning.errors import UnsupportedTrainingError
 from edgeml_lightning.exchange import model_state
 
 __all__ = ["check_copies", "check_training", "check_update_size"]
+
+_COMPRESSED: Final = ({"type": "sparsification", "top_k": 0.1}, {"type": "quantization", "bits": 4})
 
 _TOLERANCE: Final = 1e-5
 """Of the largest gradient: two orders of float32 sums differ by about 1e-7 each."""
@@ -69,8 +72,8 @@ def check_update_size(module: L.LightningModule) -> Finding:
         round_id="", model_id="", base_version="", base_digest="", device_id="", sample_count=0
     )
     whole = len(encode_update(header, delta))
-    coding = Coding(values="int4", block=64, scales="bfloat16")  # that of quantization to 4 bits
-    compressed = len(encode_coded(header, DeltaVector.of(delta), coding=coding, fraction=0.1))
+    ending = split_coded_ending(resolve_filters(_COMPRESSED))[1]
+    compressed = whole if ending is None else len(ending.encode(header, DeltaVector.of(delta)))
     return Finding(
         check="update size",
         verdict=Verdict.PASS,

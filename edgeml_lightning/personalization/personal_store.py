@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from filelock import FileLock, Timeout
 from torch import Tensor
@@ -24,15 +24,13 @@ from edgeml_lightning.personalization.personal_file import (
 from edgeml_lightning.personalization.personal_state import PersonalState
 from edgeml_lightning.personalization.room import files_under, to_remove
 from edgeml_lightning.personalization.round_marks import RoundMarks, decode_marks, encode_marks
+from edgeml_lightning.personalization.set_aside import SET_ASIDE, read_or_set_aside, remove
 
 __all__ = ["PersonalStore"]
 
 _log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-
 _SUFFIX: Final = ".safetensors"
-_REFUSED: Final = "refused"
 _WRITE_TIMEOUT_S: Final = 60.0
 
 _BEFORE_IT: Final = "go on from the state before it, or from the global model if there is none"
@@ -91,7 +89,7 @@ class PersonalStore:
             self._make_room(key, num_bytes=len(data), replaced=(target, *outdated))
             self._write(target, data)
             for old in outdated:
-                _remove(old)
+                remove(old, otherwise=_BEFORE_IT)
         return target
 
     def find(
@@ -120,7 +118,7 @@ class PersonalStore:
             return None
         with self._held(key):
             for path in reversed(self._entries(folder)):
-                state = _read(path, decode, otherwise=_BEFORE_IT)
+                state = read_or_set_aside(path, decode, otherwise=_BEFORE_IT)
                 if state.round_id != before_round:
                     return state
         return None
@@ -184,7 +182,7 @@ class PersonalStore:
         path = self._marks_path(key, rank)
         if not path.exists():
             return None
-        return _read(path, lambda data: decode_marks(data, key=key), otherwise=_WITHOUT_MARKS)
+        return read_or_set_aside(path, lambda data: decode_marks(data, key=key), otherwise=_WITHOUT_MARKS)
 
     # Files.
 
@@ -208,7 +206,7 @@ class PersonalStore:
             for file in there
             if not file.path.is_relative_to(folder)
             and file.path.suffix == _SUFFIX
-            and file.path.parent.name != _REFUSED
+            and file.path.parent.name != SET_ASIDE
         }
         gone, needed = to_remove(there, new_bytes=num_bytes, max_bytes=self.max_bytes, removable=removable)
         if needed > self.max_bytes:
@@ -272,31 +270,3 @@ def _size_of(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _read(path: Path, decode: Callable[[bytes], _T], *, otherwise: str) -> _T:
-    try:
-        return decode(path.read_bytes())
-    except (PersonalStateError, OSError) as exc:
-        raise _set_aside(path, reason=str(exc), otherwise=otherwise) from exc
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        _set_aside(path, reason="it is a folder", otherwise=_BEFORE_IT)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _set_aside(path: Path, *, reason: str, otherwise: str) -> PersonalStateError:
-    aside = path.parent / _REFUSED
-    aside.mkdir(exist_ok=True)
-    target, number = aside / path.name, 1
-    while target.exists() or target.is_symlink():
-        number += 1
-        target = aside / f"{path.stem}-{number}{_SUFFIX}"
-    path.rename(target)
-    return PersonalStateError(
-        f"in the personal store, {path.name} cannot be used: {reason}. It is kept as {target}; start again "
-        f"to {otherwise}"
-    )
