@@ -56,7 +56,7 @@ class ProcessLostError(FederationError):
     def __init__(self, reason: str) -> None:
         super().__init__(
             "another process of this training ended or does not answer, so this one ends too and nothing "
-            f"is uploaded; its own error is in its log. torch.distributed says: {reason}"
+            f"more is uploaded; its own error is in its log. torch.distributed says: {reason}"
         )
         self.reason = reason
 

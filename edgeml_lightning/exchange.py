@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -26,8 +27,8 @@ def model_state(module: nn.Module) -> dict[str, Tensor]:
     States of torchmetrics metrics and buffers that are not persistent belong to no model and are absent.
     """
     metrics = [path for path, child in modules_by_path(module) if isinstance(child, Metric)]
-    if "" in metrics:
-        return {}
+    if "" in metrics or next(chain(module.parameters(), module.buffers()), None) is None:
+        return {}  # of a module without arrays torch asks a process group
     return {
         name: value
         for name, value in get_model_state_dict(module).items()

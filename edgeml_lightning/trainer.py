@@ -145,7 +145,7 @@ class FederatedTrainer:
         """Take part in the next ``rounds`` rounds that this device is chosen for.
 
         Stops earlier, and says so in the history's ``end_reason`` and in the log, when the federation is
-        over, when no round is offered within ``wait_s``, or when a round took no optimizer step.
+        over, when no round is offered within ``wait_s``, or when a round left nothing to upload.
 
         A round that closed before this device's update arrived is not counted; a warning says so.
 
@@ -225,8 +225,9 @@ class FederatedTrainer:
         record = self.callback.last_round
         if record is not None and record.update_status is None:
             self.end_reason = (
-                f"round {record.round_number} took no optimizer step, so nothing was uploaded: check "
-                "that there is training data"
+                f"round {record.round_number} left nothing to upload after "
+                f"{counted(record.num_steps, 'optimizer step')}: check that there is training data, and that "
+                "what is sent trains in the epochs of a round"
             )
         return record
 

@@ -30,7 +30,7 @@ class RoundRecord:
         num_bytes_sent: Bytes of request bodies of this round, the update above all.
         duration_s: From the assignment to the end of the upload.
         update_status: ``"accepted"`` or ``"duplicate"``; ``None`` when nothing was uploaded, because no
-            optimizer step was taken.
+            optimizer step was taken, or because what is sent rested in all of them.
         received_metrics: Validation of the global model as it was received, before training.
         local_metrics: What the module logged while it trained and validated locally.
         personal_metrics: Validation of the device's personal model after training; empty for strategies

@@ -123,7 +123,7 @@ def _check_statistics(module: nn.Module) -> Finding:
         check="batch statistics",
         verdict=Verdict.WARN,
         found=f"the running statistics of {listed(keeping)} are averaged over devices",
-        advice="where devices' data differ much, keep them on the device: FedAvg(buffers='local')",
+        advice="where devices' data differ much, keep them on the device: FedAvg(buffers='local') or FedBN()",
     )
 
 

@@ -131,3 +131,7 @@ def test_the_reference_does_not_follow_the_module() -> None:
         model.weight.add_(1.0)
 
     assert reference["weight"].item() == before
+
+
+def test_a_module_without_arrays_has_an_empty_state() -> None:
+    assert model_state(nn.Sequential(nn.ReLU())) == {}

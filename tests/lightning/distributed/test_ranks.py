@@ -78,7 +78,7 @@ def test_a_process_that_ends_is_missed() -> None:
     first, second = run_ranks(lose_the_second, timeout_s=60)
 
     assert first.value[0] == "ProcessLostError"
-    assert "nothing is uploaded" in first.value[1]
+    assert "nothing more is uploaded" in first.value[1]
     assert isinstance(second.error, EOFError)
 
 

@@ -78,6 +78,10 @@ class Lazy(Healthy):
         self.head = nn.LazyLinear(1)
 
 
+class Empty(L.LightningModule):
+    pass
+
+
 class Frozen(Healthy):
     def __init__(self) -> None:
         super().__init__()

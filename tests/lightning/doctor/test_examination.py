@@ -38,6 +38,7 @@ def test_the_module_and_the_random_streams_stay_as_they_were() -> None:
     ("module_class", "check", "verdict", "found", "advice"),
     [
         (patients.Lazy, "parameters", "fail", "head.weight, head.bias", "run one batch"),
+        (patients.Empty, "parameters", "fail", "0 frozen", "unfreeze"),
         (patients.Frozen, "parameters", "fail", "49 frozen", "unfreeze"),
         (patients.Double, "number types", "warn", "float64", "more than float32"),
         (patients.Complex, "number types", "fail", "phases", "pairs of real"),

@@ -188,7 +188,7 @@ def test_a_round_without_a_step_ends_training_instead_of_repeating_it(
 
     assert [record.update_status for record in history] == [None]
     assert history.end_reason is not None
-    assert "took no optimizer step" in history.end_reason
+    assert "left nothing to upload after 0 optimizer steps" in history.end_reason
 
 
 def test_the_received_and_the_personal_model_are_measured_in_every_round(
