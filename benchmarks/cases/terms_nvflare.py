@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from benchmarks.cases.plain import Cases
 from benchmarks.cases.steps_nvflare import started_handler
 from benchmarks.cases.steps_plain import run_of, training
@@ -15,8 +13,6 @@ def cases(network: str) -> Cases:
     """Return what its Lightning handler does between the backward pass and the next batch."""
     subject = training(network, 1, "sgd")
     subject.loss().backward()
-    size = sum(anchor.numel() for anchor in subject.anchors)
-    gradient, weights, anchor = torch.zeros(size), torch.randn(size), torch.randn(size)
     handler = started_handler(subject)
 
     def handled() -> None:
@@ -25,7 +21,7 @@ def cases(network: str) -> Cases:
 
     return Cases(
         {"NVFlare, Lightning handler": run_of(handled)},
-        limit=run_of(lambda: gradient.addcmul_(weights, anchor, value=1e-6)),
-        num_parameters=size,
+        limit=run_of(subject.pass_over_memory),
+        num_parameters=sum(anchor.numel() for anchor in subject.anchors),
         is_cold=False,
     )

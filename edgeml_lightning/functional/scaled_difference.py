@@ -35,10 +35,14 @@ def add_scaled_difference_(
         factor: What the differences are multiplied with.
     """
     block = _BLOCK * torch.get_num_threads()
+    kept: dict[torch.dtype, Tensor] = {}
     small: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     for triple in zip(targets, values, others, strict=True):
         if _is_blockable(triple, block):
-            _add_in_blocks_(*triple, factor=factor, block=block)
+            dtype = triple[0].dtype
+            if dtype not in kept:
+                kept[dtype] = torch.empty(block, dtype=dtype)
+            _add_in_blocks_(*triple, factor=factor, kept=kept[dtype])
         else:
             for group, tensor in zip(small, triple, strict=True):
                 group.append(tensor)
@@ -89,14 +93,11 @@ def _is_blockable(triple: tuple[Tensor, Tensor, Tensor], block: int) -> bool:
     )
 
 
-def _add_in_blocks_(target: Tensor, value: Tensor, other: Tensor, *, factor: float, block: int) -> None:
-    kept = torch.empty(block, dtype=target.dtype)
-    targets, values, others = (_blocks(tensor, block) for tensor in (target, value, other))
-    for target_part, value_part, other_part in zip(targets, values, others, strict=True):
-        difference = kept[: value_part.numel()]
+def _add_in_blocks_(target: Tensor, value: Tensor, other: Tensor, *, factor: float, kept: Tensor) -> None:
+    block = kept.numel()
+    parts = (torch.split(tensor.view(-1), block) for tensor in (target, value, other))
+    for target_part, value_part, other_part in zip(*parts, strict=True):
+        length = value_part.numel()
+        difference = kept if length == block else kept[:length]
         torch.sub(value_part, other_part, out=difference)
         target_part.add_(difference, alpha=factor)
-
-
-def _blocks(tensor: Tensor, block: int) -> tuple[Tensor, ...]:
-    return torch.split(tensor.detach().view(-1), block)
