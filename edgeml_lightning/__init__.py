@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from edgeml_lightning.callbacks import FederatedCallback, RoundRecord
     from edgeml_lightning.exchange import model_state
     from edgeml_lightning.federation_history import FederationHistory
-    from edgeml_lightning.history import History
     from edgeml_lightning.personalization import DittoModule, FedPerModule, PersonalStore
     from edgeml_lightning.strategies import (
         APFL,
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
         FedRep,
         Scaffold,
     )
-    from edgeml_lightning.trainer import FederatedTrainer
+    from edgeml_lightning.trainer import FederatedTrainer, History
 
 __all__ = [
     "APFL",
@@ -72,7 +71,7 @@ _HOMES: Final = {
     "FederatedStrategy": "strategies",
     "FederatedTrainer": "trainer",
     "FederationHistory": "federation_history",
-    "History": "history",
+    "History": "trainer",
     "PersonalStore": "personalization",
     "RoundRecord": "callbacks",
     "Scaffold": "strategies",

@@ -18,7 +18,7 @@ NO_METRICS: Final[Mapping[str, float]] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True)
 class RoundRecord:
-    """One round as this device saw it; a line of a :class:`~edgeml_lightning.history.History`.
+    """One round as this device saw it; a line of a :class:`~edgeml_lightning.trainer.history.History`.
 
     Attributes:
         round_number: Counts from 1 within the ``num_rounds`` rounds of the federation.

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from edgeml_lightning.callbacks.round_record import RoundRecord
-from edgeml_lightning.history import History
+from edgeml_lightning.trainer.history import History
 
 
 def _record(number: int, **facts: object) -> RoundRecord:
@@ -83,7 +83,7 @@ def test_without_pandas_the_error_names_the_command() -> None:
     """A subprocess in which pandas cannot be imported."""
     program = (
         "import sys; sys.modules['pandas'] = None\n"
-        "from edgeml_lightning.history import History\n"
+        "from edgeml_lightning.trainer.history import History\n"
         "try:\n    History().to_frame()\n"
         "except ImportError as error:\n    print(error)\n"
     )

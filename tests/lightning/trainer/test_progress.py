@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 
 from edgeml_lightning.callbacks.round_record import RoundRecord
-from edgeml_lightning.progress import RoundsProgress, round_summary
+from edgeml_lightning.trainer.progress import RoundsProgress, round_summary
 
 RECORD = RoundRecord(
     round_id="r-1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeml_client.schemas.rounds import RoundAssignment, RoundStatus
-from edgeml_lightning.series_end import end_reason, is_last, newest_round
+from edgeml_lightning.trainer.series_end import end_reason, is_last, newest_round
 
 
 def _status(number: int, *, of: int | None = 3, state: str = "completed", **facts: object) -> RoundStatus:

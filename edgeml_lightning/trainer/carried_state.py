@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 import lightning as L
 from typing_extensions import override
 
-from edgeml_lightning.cycling import DataPlace, LocalSteps
 from edgeml_lightning.naming import parameter_names, under_prefix, with_prefix
 from edgeml_lightning.personalization.optimizer_state import (
     OptimizerState,
@@ -20,13 +19,14 @@ from edgeml_lightning.personalization.optimizer_state import (
     restore_optimizer_state_,
 )
 from edgeml_lightning.randomness import RandomState
-from edgeml_lightning.trainer_counters import read_counters, set_counters_
+from edgeml_lightning.trainer.counters import read_counters, set_counters_
+from edgeml_lightning.trainer.cycling import DataPlace, LocalSteps
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
     from torch import Tensor
 
-    from edgeml_lightning.trainer_limits import RoundLimits
+    from edgeml_lightning.trainer.limits import RoundLimits
 
 __all__ = ["CarriedState", "OptimizerPolicy", "SchedulePolicy"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from edgeml_lightning.callbacks.waiting import announce_wait
-from edgeml_lightning.series_end import end_reason, is_last, newest_round, over_after
+from edgeml_lightning.trainer.series_end import end_reason, is_last, newest_round, over_after
 
 if TYPE_CHECKING:
     from edgeml_client import FederatedClient

@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.errors import UnsupportedTrainingError
-from edgeml_lightning.fresh_callbacks import FreshCallbacks
-from edgeml_lightning.trainer_limits import RoundLimits, check_repeatable
+from edgeml_lightning.trainer.fresh_callbacks import FreshCallbacks
+from edgeml_lightning.trainer.limits import RoundLimits, check_repeatable
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",

@@ -15,16 +15,16 @@ from edgeml_client.errors import ConfigurationError, RoundClosedError
 from edgeml_lightning._one_line import counted
 from edgeml_lightning.callbacks import FederatedCallback
 from edgeml_lightning.callbacks.requirements import require_lightning
-from edgeml_lightning.carried_state import CarriedState, OptimizerPolicy, SchedulePolicy
-from edgeml_lightning.cycling import LocalSteps
 from edgeml_lightning.distributed.training_processes import start_processes
 from edgeml_lightning.exchange import load_global_
-from edgeml_lightning.fresh_callbacks import FreshCallbacks
-from edgeml_lightning.history import History
-from edgeml_lightning.next_round import NextRound
-from edgeml_lightning.progress import RoundsProgress
+from edgeml_lightning.trainer.carried_state import CarriedState, OptimizerPolicy, SchedulePolicy
+from edgeml_lightning.trainer.cycling import LocalSteps
+from edgeml_lightning.trainer.fresh_callbacks import FreshCallbacks
+from edgeml_lightning.trainer.history import History
+from edgeml_lightning.trainer.limits import RoundLimits, check_repeatable
+from edgeml_lightning.trainer.next_round import NextRound
+from edgeml_lightning.trainer.progress import RoundsProgress
 from edgeml_lightning.trainer_facts import callbacks_of
-from edgeml_lightning.trainer_limits import RoundLimits, check_repeatable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
