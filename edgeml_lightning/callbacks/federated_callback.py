@@ -241,6 +241,19 @@ class FederatedCallback(SecondModelHooks):
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
     @override
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        running = self._round
+        if running is None or running.room_is_checked or trainer.global_step == running.first_step:
+            return
+        running.room_is_checked = True
+        if num_bytes := self._personal.num_bytes():
+            first = self._first_process()
+            self._ranks.on_first(lambda: first.check_room(running.joined, num_bytes=num_bytes))
+
+    @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         self._streams.end_epoch()

@@ -90,6 +90,15 @@ class FirstProcess:
         """Return the store of what this device keeps, and under which name it does so in a round."""
         return self.personal_store or self.connection.personal_store(), self.connection.key(joined)
 
+    def check_room(self, joined: JoinedRound, *, num_bytes: int) -> None:
+        """Check that what the device keeps after a round, at least ``num_bytes``, will fit.
+
+        Raises:
+            PersonalStoreFullError: It will not.
+        """
+        store, key = self.files(joined)
+        store.check_room(key, num_bytes=num_bytes)
+
     def recall(
         self,
         joined: JoinedRound,
@@ -112,7 +121,7 @@ class FirstProcess:
         store, key = self.files(joined)
         if joined.strategy.companions(module):
             store.take_back(key, was_refused=self.connection.was_refused)
-        store.check_room(key, num_bytes=sum(array.nbytes for array in expected.values()))
+        self.check_room(joined, num_bytes=sum(array.nbytes for array in expected.values()))
         round_id = joined.assignment.round_id
         return recall(store, key, expected=expected, round_id=round_id, from_checkpoint=saved)
 

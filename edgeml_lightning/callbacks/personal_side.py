@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import lightning as L
+from torch import nn
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.callbacks.personal_training import PersonalTraining
@@ -23,6 +24,7 @@ from edgeml_lightning.naming import (
 from edgeml_lightning.personalization.optimizer_state import (
     OptimizerState,
     named_optimizer_state,
+    remembered_bytes,
     restore_optimizer_state_,
 )
 from edgeml_lightning.personalization.personal_state import PersonalState
@@ -102,6 +104,20 @@ class PersonalSide:
             return self._state
         return _gathered(*self._fit, training=self.training, ranks=self._ranks)
 
+    def num_bytes(self) -> int:
+        """Return how many bytes :meth:`state` takes, without making it.
+
+        What optimizers remember is counted once they have stepped.
+        """
+        if self._fit is None:
+            return 0
+        trainer, module, running = self._fit
+        arrays = model_state(module)
+        mine = [*(arrays[name] for name in running.split.kept), *running.own.values()]
+        remembered = remembered_bytes(trainer.optimizers, _kept_parameters(module, running))
+        second = 0 if self.training is None else self.training.num_bytes(fixed=running.split.fixed)
+        return sum(array.nbytes for array in mine) + remembered + second
+
     def finish(self) -> PersonalState | None:
         """Let go of the Trainer; return what the device keeps after the round, if anything is personal."""
         self._state = self.state()
@@ -124,8 +140,7 @@ def _gathered(
     kept = set(running.split.kept)
     mine = ranks.whole({name: array for name, array in model_state(module).items() if name in kept})
     arrays = {name: array.detach().to("cpu", copy=True) for name, array in mine.items()}
-    kept_names = {param: name for param, name in parameter_names(module).items() if name in kept}
-    optimizer = named_optimizer_state(trainer.optimizers, kept_names)
+    optimizer = named_optimizer_state(trainer.optimizers, _kept_parameters(module, running))
     if training is not None:
         second = training.optimizer_state()
         arrays |= with_prefix(_without(training.arrays(), running.split.fixed), PERSONAL_PREFIX)
@@ -147,6 +162,11 @@ def _gathered(
         arrays=arrays,
         optimizer=optimizer,
     )
+
+
+def _kept_parameters(module: L.LightningModule, running: RunningRound) -> dict[nn.Parameter, str]:
+    kept = frozenset(running.split.kept)
+    return {parameter: name for parameter, name in parameter_names(module).items() if name in kept}
 
 
 def _without(values: Mapping[str, _Value], names: Iterable[str]) -> dict[str, _Value]:

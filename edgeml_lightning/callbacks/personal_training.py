@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
@@ -30,6 +30,7 @@ from edgeml_lightning.naming import parameter_names
 from edgeml_lightning.personalization.optimizer_state import (
     OptimizerState,
     named_optimizer_state,
+    remembered_bytes,
     restore_optimizer_state_,
 )
 from edgeml_lightning.randomness import borrowed_randomness, capture_randomness
@@ -116,6 +117,13 @@ class PersonalTraining:
         if not self.optimizers:
             return self._restored
         return named_optimizer_state(self.optimizers, parameter_names(self.module))
+
+    def num_bytes(self, *, fixed: Iterable[str]) -> int:
+        """Return how many bytes the personal model takes but for ``fixed``, with its optimizers' memory."""
+        left_out = frozenset(fixed)
+        arrays = [array for name, array in model_state(self.module).items() if name not in left_out]
+        remembered = remembered_bytes(self.optimizers, parameter_names(self.module))
+        return sum(array.nbytes for array in arrays) + remembered
 
     def release(self) -> L.LightningModule:
         """Let go of the Trainer and return the personal model as an ordinary module."""

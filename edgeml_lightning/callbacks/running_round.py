@@ -45,6 +45,7 @@ class RunningRound:
         first_step: The Trainer's ``global_step`` when training began; ``None`` before.
         first_epoch: Its ``current_epoch`` then; ``None`` before.
         has_trained: Whether an optimizer has stepped while what is sent did not rest.
+        room_is_checked: Whether what the device keeps was found to fit, with what optimizers remember.
         sample_count: Training samples on this device.
         received_metrics: What the received global model scored in validation.
     """
@@ -64,6 +65,7 @@ class RunningRound:
     first_step: int | None = None
     first_epoch: int | None = None
     has_trained: bool = False
+    room_is_checked: bool = False
     sample_count: int = 0
     received_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from edgeml_lightning.distributed.sharding import placed_like, whole_tensor
 
-__all__ = ["OptimizerState", "named_optimizer_state", "restore_optimizer_state_"]
+__all__ = ["OptimizerState", "named_optimizer_state", "remembered_bytes", "restore_optimizer_state_"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,13 +52,10 @@ def named_optimizer_state(
     numbers: dict[str, float] = {}
     kinds: dict[str, str] = {}
     for optimizer in optimizers:
-        state = cast("Mapping[object, Mapping[str, object]]", optimizer.state)
         kind_of = _kinds(optimizer)
-        for parameter, pieces in state.items():
-            name = names.get(parameter) if isinstance(parameter, nn.Parameter) else None
-            if name is None:
-                continue
-            kinds[name] = kind_of[cast("nn.Parameter", parameter)]
+        for parameter, pieces in _remembered(optimizer, names):
+            name = names[parameter]
+            kinds[name] = kind_of[parameter]
             for piece, value in pieces.items():
                 key = f"{name}{_SEPARATOR}{piece}"
                 if isinstance(value, Tensor):
@@ -66,6 +63,27 @@ def named_optimizer_state(
                 elif isinstance(value, int | float):
                     numbers[key] = value
     return OptimizerState(tensors, numbers, kinds)
+
+
+def remembered_bytes(optimizers: Iterable[Optimizer], names: Mapping[nn.Parameter, str]) -> int:
+    """Return how many bytes the tensors of :func:`named_optimizer_state` take, without copying them."""
+    return sum(
+        value.nbytes
+        for optimizer in optimizers
+        for _, pieces in _remembered(optimizer, names)
+        for value in pieces.values()
+        if isinstance(value, Tensor)
+    )
+
+
+def _remembered(
+    optimizer: Optimizer, names: Mapping[nn.Parameter, str]
+) -> Iterator[tuple[nn.Parameter, Mapping[str, object]]]:
+    """Yield what an optimizer remembers of each named parameter."""
+    state = cast("Mapping[object, Mapping[str, object]]", optimizer.state)
+    for parameter, pieces in state.items():
+        if isinstance(parameter, nn.Parameter) and parameter in names:
+            yield parameter, pieces
 
 
 @torch.no_grad()
