@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from typing_extensions import override
 
 from edgeml_client import __version__
+from edgeml_server._http.protocol import LargeBodyProtocol
 from edgeml_server.app import create_app
 from edgeml_server.db.engine import database_url
 from edgeml_server.errors import SetupError
@@ -37,7 +38,7 @@ _HANDED_ON: Final = ("database_url", "blob_url", "workers")
 def uvicorn_options(**more: Any) -> dict[str, Any]:  # noqa: ANN401 - uvicorn's own options
     """Return how uvicorn runs the application, wherever it does; ``more`` comes first."""
     ours = {
-        "http": "h11",
+        "http": LargeBodyProtocol,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,  # its lines would hold signed links; ours do not

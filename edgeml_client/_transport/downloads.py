@@ -9,15 +9,16 @@ import io
 import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 import httpx
 
 from edgeml_client._transport.answers import shown_url
+from edgeml_client._transport.memory import ReceivedMemory
 from edgeml_client._transport.retry import BackOff, CorruptDownloadError
 from edgeml_client.errors import InvalidResponseError
 
-__all__ = ["Download", "Downloading", "announced_digest"]
+__all__ = ["Download", "Downloading", "Sink", "announced_digest"]
 
 PROGRESS_BYTES: Final = 64 * 1024
 """A connection that brought this much is no failure: the count of failures starts anew."""
@@ -26,12 +27,28 @@ _RANGE: Final = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
+class Sink(Protocol):
+    """Where content goes: a file that is open for writing does."""
+
+    def write(self, data: bytes, /) -> int:
+        """Append ``data``."""
+        ...
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a position."""
+        ...
+
+    def truncate(self) -> int:
+        """Drop what lies behind the position."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Download:
     """What a download brought.
 
     Attributes:
-        data: The content; empty if ``not_modified``, or if it went to a file.
+        data: The content; empty if ``not_modified``, or if it went elsewhere.
         num_bytes: The length of the content.
         etag: The server's name for this content, to pass as ``if_none_match`` next time.
         not_modified: The content is still the one named by ``if_none_match``.
@@ -74,14 +91,14 @@ class Downloading:
     """The state of one download over several connections.
 
     Args:
-        file: Where the content goes: a file opened for reading and writing, or ``io.BytesIO``.
+        file: Where the content goes.
         max_bytes: More than this is refused before it is stored; ``None`` sets no bound.
         if_none_match: The ETag of the content that is already there.
         back_off: Told when a connection brought the download further.
     """
 
     def __init__(
-        self, file: BinaryIO, *, max_bytes: int | None, if_none_match: str | None, back_off: BackOff
+        self, file: Sink, *, max_bytes: int | None, if_none_match: str | None, back_off: BackOff
     ) -> None:
         self._file = file
         self._max_bytes = max_bytes
@@ -111,6 +128,7 @@ class Downloading:
             return Download(data=b"", num_bytes=0, etag=self._if_none_match, not_modified=True)
         expected = self._position(response)
         self._check_size(expected or 0, response)
+        self._take_room(expected or 0, response)
         for chunk in response.iter_bytes():
             self._check_size(self._num_bytes + len(chunk), response)
             self._append(chunk)
@@ -160,6 +178,17 @@ class Downloading:
                 f"{_name(response)} sends more than the {self._max_bytes} bytes that were expected: "
                 "check the model and version, or raise the limit"
             )
+
+    def _take_room(self, num_bytes: int, response: httpx.Response) -> None:
+        if not isinstance(self._file, ReceivedMemory):
+            return
+        try:
+            self._file.expect(num_bytes)
+        except MemoryError as exc:
+            raise InvalidResponseError(
+                f"{_name(response)} announces {num_bytes} bytes, for which there is no memory here: "
+                "check the model and version, or use a device with more"
+            ) from exc
 
     def _finish(self, response: httpx.Response, expected: int | None) -> Download:
         digest = f"sha256:{self._sha256.hexdigest()}"

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import Final, TypeVar
 
 import httpx
 import stamina
@@ -17,7 +17,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from edgeml_client._transport.answers import Answer, parse_answer, read_answer, refused, shown_url
 from edgeml_client._transport.bodies import Body, BytesBody, FileBody, json_body
-from edgeml_client._transport.downloads import Download, Downloading
+from edgeml_client._transport.downloads import Download, Downloading, Sink
 from edgeml_client._transport.logs import discreetly
 from edgeml_client._transport.pool import ConnectionPool
 from edgeml_client._transport.requests import QueryValue, WireRequest, origin_of, parsed_address, present
@@ -162,7 +162,7 @@ class HttpTransport:
         params: Mapping[str, QueryValue] | None = None,
         if_none_match: str | None = None,
         max_bytes: int | None = None,
-        into: BinaryIO | None = None,
+        into: Sink | None = None,
     ) -> Download:
         """Get content, resuming where a dropped connection left it, and check it against its digest.
 
@@ -172,7 +172,7 @@ class HttpTransport:
             params: The query; what is ``None`` is left out.
             if_none_match: The ETag of the content that is already here.
             max_bytes: Longer content is refused before it is stored.
-            into: A file, open for reading and writing, that takes the content instead of memory.
+            into: What takes the content instead of ``bytes``: a file open for writing, for instance.
 
         Raises:
             InvalidResponseError: The content is too long, or is not what the server announced.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from edgeml_client._transport.http import Download, HttpTransport
+from edgeml_client._transport.downloads import Download, Sink
+from edgeml_client._transport.http import HttpTransport
+from edgeml_client._transport.memory import ReceivedMemory
 from edgeml_client._transport.paths import endpoint
 from edgeml_client.errors import InvalidResponseError
 from edgeml_client.resources.capabilities import Capabilities
@@ -72,14 +74,19 @@ class ModelDownloads:
             legacy = self._download(model_id, version, "pytorch")
             state = loads_state_dict(legacy.data, max_bytes=4 * len(legacy.data))
             return GlobalModel(encode_model(state), version=version), legacy.num_bytes
-        received = self._download(model_id, version, "safetensors")
+        memory = ReceivedMemory()
+        received = self._download(model_id, version, "safetensors", into=memory)
         try:
-            model = GlobalModel(received.data, version=version, digest=received.digest)
+            model = GlobalModel(memory.view(), version=version, digest=received.digest)
             model.require_digest(base_digest)
         except ValueError as exc:
             raise InvalidResponseError(f"version {version!r} of model {model_id!r}: {exc}") from exc
         return model, received.num_bytes
 
-    def _download(self, model_id: str, version: str, model_format: ModelFormat) -> Download:
+    def _download(
+        self, model_id: str, version: str, model_format: ModelFormat, *, into: Sink | None = None
+    ) -> Download:
         path = endpoint("/models/{}/versions/{}/download", model_id, version)
-        return self._transport.download(path, params={"format": model_format}, max_bytes=MAX_MODEL_BYTES)
+        return self._transport.download(
+            path, params={"format": model_format}, max_bytes=MAX_MODEL_BYTES, into=into
+        )

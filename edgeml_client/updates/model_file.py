@@ -75,7 +75,7 @@ class GlobalModel:
         (('w',), [0.0, 0.0])
     """
 
-    def __init__(self, data: bytes, *, version: str = "", digest: str | None = None) -> None:
+    def __init__(self, data: bytes | memoryview, *, version: str = "", digest: str | None = None) -> None:
         self.data = data
         self.version = version
         self._given_digest = digest

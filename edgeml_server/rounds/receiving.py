@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from edgeml_server._http.body_receiver import PIECE_BYTES, BodyReceiver
 from edgeml_server._http.limits import drain_body
 from edgeml_server._http.problems import validation_sentence
+from edgeml_server._http.protocol import TAKE_BODY
 from edgeml_server.blobs import BlobWriter
 from edgeml_server.errors import BadRequestError, BodyTooLargeError, InvalidContentError
 
@@ -20,7 +24,6 @@ __all__ = ["named_sha256", "parse_json", "receive_into"]
 
 T = TypeVar("T", bound=BaseModel)
 
-_PIECE_BYTES: Final = 1 << 20
 _SHA256_BYTES: Final = 32
 _SHA256_MEMBER: Final = re.compile(r"\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):\s*(?:;.*)?", re.IGNORECASE)
 
@@ -68,26 +71,55 @@ def parse_json(body_type: type[T], body: bytes) -> T:
         raise InvalidContentError(validation_sentence(errors)) from exc
 
 
-async def receive_into(writer: BlobWriter, request: Request, *, max_bytes: int) -> None:
+async def receive_into(writer: BlobWriter, request: Request, *, max_bytes: int, silence_s: float) -> None:
     """Write the body of a request to ``writer``, in pieces, off the event loop.
 
+    Args:
+        writer: What takes it.
+        request: Whose body nobody has begun to read.
+        max_bytes: How long it may be.
+        silence_s: How long its sender may be silent.
+
     Raises:
+        SilentSenderError: Nothing came for ``silence_s`` seconds.
         BodyTooLargeError: It is longer than ``max_bytes``; what was written must be discarded.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         await drain_body(request.receive)
         raise _too_large(max_bytes)
-    piece = bytearray()
+    take_body: Callable[[], BodyReceiver | None] = request.scope.get("extensions", {}).get(
+        TAKE_BODY, _no_body
+    )
+    receiver = take_body()
+    pieces = (
+        _gathered(request, max_bytes=max_bytes)
+        if receiver is None  # otherwise it has the length that was declared
+        else receiver.pieces(silence_s=silence_s)
+    )
+    async with aclosing(pieces):
+        async for piece in pieces:
+            await run_in_threadpool(writer.write, piece)
+
+
+def _no_body() -> None:
+    """Stand in for a server without our extension."""
+
+
+async def _gathered(request: Request, *, max_bytes: int) -> AsyncGenerator[memoryview]:
+    """Yield the body in pieces that are worth a visit to another thread."""
+    gathered = bytearray()
+    num_bytes = 0
     async for chunk in request.stream():
-        piece += chunk
-        if writer.num_bytes + len(piece) > max_bytes:
+        gathered += chunk
+        num_bytes += len(chunk)
+        if num_bytes > max_bytes:
             await drain_body(request.receive)
             raise _too_large(max_bytes)
-        if len(piece) >= _PIECE_BYTES:
-            await run_in_threadpool(writer.write, memoryview(piece))
-            piece = bytearray()
-    await run_in_threadpool(writer.write, memoryview(piece))
+        if len(gathered) >= PIECE_BYTES:
+            yield memoryview(gathered)
+            gathered = bytearray()
+    yield memoryview(gathered)
 
 
 def _too_large(max_bytes: int) -> BodyTooLargeError:

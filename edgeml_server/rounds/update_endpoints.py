@@ -64,7 +64,12 @@ async def send_update(
         raise
     writer = await run_in_threadpool(plane.blobs.writer)
     try:
-        await receive_into(writer, request, max_bytes=admission.max_bytes)
+        await receive_into(
+            writer,
+            request,
+            max_bytes=admission.max_bytes,
+            silence_s=plane.settings.body_silence_s,
+        )
         receipt = await run_in_threadpool(
             _take_in, plane, sender, admission, writer, expected_digest=expected_digest
         )
