@@ -15,6 +15,9 @@ from typing import Final
 from edgeml_client.errors import ConfigurationError
 
 STRATEGIES: Final = ("fedavg", "fedprox", "ditto", "fedper")
+NUM_DIGITS: Final = 1797
+MAX_DEVICES: Final = 100
+"""Each then holds 17 or 18 digits, and is tested on 3 or 4 of them."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,7 +46,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--rounds", type=_at_least_one, default=15, help="rounds of each federation")
-    parser.add_argument("--devices", type=_at_least_one, default=10, help="devices in each federation")
+    parser.add_argument(
+        "--devices", type=_devices, default=10, help=f"devices in each federation, at most {MAX_DEVICES}"
+    )
     parser.add_argument(
         "--strategy",
         nargs="+",
@@ -69,6 +74,16 @@ def _at_least_one(text: str) -> int:
     number = _whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def _devices(text: str) -> int:
+    number = _at_least_one(text)
+    if number > MAX_DEVICES:
+        raise argparse.ArgumentTypeError(
+            f"{number} devices would share {NUM_DIGITS:,} digits, too few to train and to test each of them; "
+            f"choose at most {MAX_DEVICES}"
+        )
     return number
 
 

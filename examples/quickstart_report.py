@@ -71,6 +71,8 @@ def round_line(strategy: str, round_: FederationRound, *, num_rounds: int) -> st
 def device_table(curves: Sequence[Curve], *, labels: Mapping[str, Sequence[int]]) -> Table:
     """Return the last round's accuracies as a table with a line for each device, the mean and the spread.
 
+    Accuracies are percentages; the spread, the standard deviation of percentages, is in percentage points.
+
     Args:
         curves: One column each.
         labels: Which digits each device holds.
@@ -85,7 +87,7 @@ def device_table(curves: Sequence[Curve], *, labels: Mapping[str, Sequence[int]]
         table.add_row(device, " ".join(map(str, digits)), *figures)
     table.add_section()
     table.add_row("mean", "", *(_percent(curve.mean[-1]) for curve in curves))
-    table.add_row("spread", "", *(_percent(curve.spread[-1]) for curve in curves))
+    table.add_row("spread", "in points", *(_points(curve.spread[-1]) for curve in curves))
     return table
 
 
@@ -98,7 +100,7 @@ def comparison_line(curves: Sequence[Curve]) -> str | None:
     gain_points = 100 * (after.mean[-1] - before.mean[-1])
     return (
         f"Ditto's personal models against FedAvg's global model: {gain_points:+.1f} points in the mean over "
-        f"devices, spread {100 * after.spread[-1]:.1f} instead of {100 * before.spread[-1]:.1f} points."
+        f"devices, spread {_points(after.spread[-1])} instead of {_points(before.spread[-1])} points."
     )
 
 
@@ -126,3 +128,7 @@ def to_json(curves: Sequence[Curve], histories: Sequence[FederationHistory]) -> 
 
 def _percent(fraction: float | None) -> str:
     return "     -" if fraction is None else f"{100 * fraction:5.1f}%"
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"

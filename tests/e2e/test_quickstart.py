@@ -65,9 +65,9 @@ def test_the_table_holds_the_figures_of_the_json(short_run: tuple[str, Any, Path
     for name in (f"device-{index:02d}" for index in range(4)):
         row = next(row for row in rows if row[0] == name)
         assert row[-3:] == [f"{100 * curve['devices'][-1][name]:.1f}%" for curve in figures["curves"]]
-    for title in ("mean", "spread"):
+    for title, unit in (("mean", "%"), ("spread", "")):
         row = next(row for row in rows if row[0] == title)
-        assert row[-3:] == [f"{100 * curve[title][-1]:.1f}%" for curve in figures["curves"]]
+        assert row[-3:] == [f"{100 * curve[title][-1]:.1f}{unit}" for curve in figures["curves"]]
 
 
 @pytest.mark.timeout(RUN_TIMEOUT_S)
@@ -102,15 +102,14 @@ def test_help_offers_what_can_be_chosen_and_needs_no_torch_for_it() -> None:
         assert option in finished.stdout
 
 
-@pytest.mark.timeout(RUN_TIMEOUT_S)
-def test_more_devices_than_the_data_has_shards_for_is_said_in_a_sentence(tmp_path: Path) -> None:
-    """1,797 digits do not fill 2 x 1,000 shards."""
+def test_more_devices_than_the_digits_can_train_and_test_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    """With 600 devices each would hold three digits, and be tested on less than one."""
     finished = subprocess.run(
         [
             sys.executable,
             str(ROOT / "examples" / "quickstart.py"),
             "--devices",
-            "1000",
+            "600",
             "--out",
             str(tmp_path),
         ],
@@ -120,6 +119,7 @@ def test_more_devices_than_the_data_has_shards_for_is_said_in_a_sentence(tmp_pat
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
-    assert finished.returncode == 1
-    assert finished.stderr.startswith("quickstart: labels of shape (1797,) cannot fill 2000 shards")
-    assert "Traceback" not in finished.stderr
+    assert finished.returncode == 2
+    assert "600 devices would share 1,797 digits" in finished.stderr
+    assert finished.stderr.endswith("choose at most 100\n")
+    assert list(tmp_path.iterdir()) == []

@@ -86,7 +86,7 @@ def test_the_table_has_a_line_a_device_the_mean_and_the_spread() -> None:
     assert ["device-00", "1", "2", "50.0%", "50.0%", "100.0%"] in lines
     assert ["device-01", "7", "75.0%", "75.0%", "75.0%"] in lines
     assert ["mean", "62.5%", "62.5%", "87.5%"] in lines
-    assert ["spread", "12.5%", "12.5%", "12.5%"] in lines
+    assert ["spread", "in", "points", "12.5", "12.5", "12.5"] in lines
 
 
 def test_the_json_holds_the_very_figures_of_the_curves() -> None:
