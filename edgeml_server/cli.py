@@ -69,5 +69,5 @@ def serve(
 @app.command()
 def migrate(*, database_url: DatabaseUrl = None, blob_url: BlobUrl = None) -> None:
     """Bring the database to the schema of this version."""
-    with opened_plane(database_url=database_url, blob_url=blob_url) as plane:
+    with opened_plane(database_url=database_url, blob_url=blob_url, may_create=True) as plane:
         say(f"the database is at revision {current_revision(plane.database)}")

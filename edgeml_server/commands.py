@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 from pydantic import ValidationError
+from sqlalchemy import make_url
 
 from edgeml_client.errors import EdgeMLClientError
+from edgeml_server.db.migrate import is_migrated
 from edgeml_server.errors import ControlPlaneError, SetupError
 from edgeml_server.plane import ControlPlane, open_control_plane
 from edgeml_server.settings import Settings
@@ -58,10 +60,25 @@ def settings_from(**chosen: object) -> Settings:
 
 
 @contextmanager
-def opened_plane(*, database_url: str | None, blob_url: str | None) -> Generator[ControlPlane]:
-    """Open the control plane for one command; a refusal ends the command with its sentence."""
+def opened_plane(
+    *, database_url: str | None, blob_url: str | None, may_create: bool = False
+) -> Generator[ControlPlane]:
+    """Open the control plane for one command; a refusal ends the command with its sentence.
+
+    Args:
+        database_url: As in :class:`Settings`; by default that of the environment.
+        blob_url: The same for files.
+        may_create: Make a control plane where there is none. A command that can find nothing in an empty one
+            says that there is none instead: mostly it was meant for another database.
+    """
     with stop_on_refusal():
         settings = settings_from(database_url=database_url, blob_url=blob_url)
+        if not may_create and not is_migrated(settings.database_url):
+            shown = make_url(settings.database_url).render_as_string(hide_password=True)
+            raise SetupError(
+                f"there is no control plane at {shown}: name its database with --database-url or "
+                f"{_ENVIRONMENT}DATABASE_URL, or make a new one with `edgeml-server migrate`"
+            )
         with open_control_plane(settings) as plane:
             yield plane
 

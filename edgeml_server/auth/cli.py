@@ -39,7 +39,7 @@ def create(
     blob_url: BlobUrl = None,
 ) -> None:
     """Print a new bootstrap token, which enrols one device, or an operator token."""
-    with opened_plane(database_url=database_url, blob_url=blob_url) as plane:
+    with opened_plane(database_url=database_url, blob_url=blob_url, may_create=True) as plane:
         now = plane.clock.now()
         order = TokenOrder(
             scopes=tuple(scope or ["devices:write"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from alembic import command
@@ -11,12 +13,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from edgeml_server.db.database import Database
+from edgeml_server.db.engine import database_url
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from edgeml_server.db.database import Database
-
-__all__ = ["current_revision", "downgrade", "newest_revision", "upgrade"]
+__all__ = ["current_revision", "downgrade", "is_migrated", "newest_revision", "upgrade"]
 
 _ADVISORY_LOCK: Final = 0x45444745
 """Any fixed number: workers that start together on PostgreSQL migrate one after the other."""
@@ -42,6 +45,20 @@ def current_revision(database: Database) -> str | None:
     """Return the revision of the database; ``None`` before the first migration."""
     with database.snapshot() as session:
         return _revision(session.connection())
+
+
+def is_migrated(url: str) -> bool:
+    """Return whether a database holds a control plane, of this or another version; nothing is created.
+
+    Raises:
+        SetupError: The address cannot work.
+        UnavailableError: The database is busy or not reachable.
+    """
+    parsed = database_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        return False
+    with closing(Database(url)) as database:
+        return current_revision(database) is not None
 
 
 def newest_revision() -> str:

@@ -30,7 +30,7 @@ def create(
     blob_url: BlobUrl = None,
 ) -> None:
     """Create a model, and print its id."""
-    with opened_plane(database_url=database_url, blob_url=blob_url) as plane:
+    with opened_plane(database_url=database_url, blob_url=blob_url, may_create=True) as plane:
         order = ModelOrder(name=name, description=description, framework=framework)
         with plane.database.unit_of_work() as work:
             model = create_model(work, org, order, now=plane.clock.now())
@@ -48,7 +48,7 @@ def upload(
     blob_url: BlobUrl = None,
 ) -> None:
     """Publish a file as a version of a model, which is made if there is none of that name."""
-    with opened_plane(database_url=database_url, blob_url=blob_url) as plane:
+    with opened_plane(database_url=database_url, blob_url=blob_url, may_create=True) as plane:
         if not file.is_file():
             raise SetupError(f"there is no file {str(file)!r}")
         held = publish_state(plane, org, name, file, version=version)

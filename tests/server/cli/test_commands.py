@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from sqlalchemy import make_url
 from typer.testing import CliRunner
 
 from edgeml_client import __version__
@@ -88,9 +89,47 @@ def test_tokens_are_listed_and_revoked_by_id(run: Run) -> None:
 
 
 def test_the_organization_may_come_from_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("migrate")
     monkeypatch.setenv("EDGEML_ORG_ID", "clinic-a")
 
     assert run("token", "list").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("model", "list", "--org", "a"),
+        ("token", "list", "--org", "a"),
+        ("token", "revoke", "t", "--org", "a"),
+        ("round", "list", "--org", "a"),
+        ("round", "create", "digits", "--org", "a"),
+    ],
+)
+def test_where_there_is_no_control_plane_that_is_said_and_none_is_made(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    result = run(*arguments)
+
+    assert result.exit_code == 1
+    assert f"there is no control plane at sqlite:///{tmp_path / 'control-plane.db'}" in result.stderr
+    assert "--database-url" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_database_holds_no_control_plane(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "control-plane.db").touch()
+
+    assert "there is no control plane" in run("model", "list", "--org", "a").stderr
+
+
+@pytest.mark.postgres
+def test_a_password_is_not_shown(run: Run, postgres_url: str) -> None:
+    url = make_url(postgres_url).set(password="hush-hush").render_as_string(hide_password=False)
+
+    result = run("model", "list", "--org", "a", "--database-url", url)
+
+    assert "there is no control plane at postgresql" in result.stderr
+    assert "hush-hush" not in result.output
 
 
 def test_a_model_is_created_uploaded_and_listed(run: Run, model_file: Path) -> None:
@@ -125,6 +164,8 @@ def test_a_model_is_created_uploaded_and_listed(run: Run, model_file: Path) -> N
     ],
 )
 def test_a_refusal_is_one_line_and_a_status(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
+    run("migrate")
+
     result = run(*arguments)
 
     assert result.exit_code == 1
