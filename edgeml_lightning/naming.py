@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, TypeVar, cast
 
 from torch import nn
 
-from edgeml_client.errors import ConfigurationError
-
 __all__ = [
     "PERSONAL_PREFIX",
     "canonical_name",
-    "check_beside",
     "is_companion",
     "is_own",
     "modules_by_path",
@@ -58,26 +55,6 @@ def is_own(name: str) -> bool:
         (True, False, False)
     """
     return is_companion(name) and not name.startswith(PERSONAL_PREFIX)
-
-
-def check_beside(names: Iterable[str], *, of: object) -> None:
-    """Check that arrays beside a module's can be told from it, and from those of a personal model.
-
-    Args:
-        names: What the arrays are called.
-        of: The strategy that has them.
-
-    Raises:
-        ConfigurationError: A name has no slash, or begins with :data:`PERSONAL_PREFIX`.
-    """
-    owner = type(of).__name__
-    for name in names:
-        if not is_own(name):
-            better = f"{owner.lower()}/{name.removeprefix(PERSONAL_PREFIX)}"
-            raise ConfigurationError(
-                f"{owner} calls an array beside the module's {name!r}, which could be one of the module or "
-                f"of its personal model: put a prefix of its own and a slash in front, such as {better!r}"
-            )
 
 
 def modules_by_path(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -204,7 +204,7 @@ class FederatedCallback(SecondModelHooks):
             ranks=self._ranks,
             started_s=started_s,
             resumed=resumed,
-            recall=lambda expected: first.recall(joined, module, expected, saved=saved),
+            recall=lambda expected: first.recall(joined, expected, saved=saved),
         )
         self._round = running
         self._personal.begin(trainer, module, running)
@@ -277,9 +277,9 @@ class FederatedCallback(SecondModelHooks):
     ) -> None:
         if self._round is not None:
             self._round.drop_resting_gradients_(optimizer, epoch=trainer.current_epoch)
-        if self._round is not None and self._round.strategy.changes_gradient:
+        if self._round is not None and self._round.changes_gradients:
             factor = loss_factor(trainer, self._window, optimizer)
-            self._round.add_to_gradient_(optimizer, factor=factor)
+            self._round.add_to_gradients_(optimizer, factor=factor)
         super().on_before_optimizer_step(trainer, pl_module, optimizer)
 
     # The end.

@@ -102,7 +102,6 @@ class FirstProcess:
     def recall(
         self,
         joined: JoinedRound,
-        module: L.LightningModule,
         expected: Mapping[str, Tensor],
         *,
         saved: PersonalState | None,
@@ -111,7 +110,6 @@ class FirstProcess:
 
         Args:
             joined: The round.
-            module: The user's module.
             expected: The arrays it must have, by name.
             saved: What the checkpoint held, if training was started from one.
 
@@ -119,7 +117,7 @@ class FirstProcess:
             PersonalStateError: What was found does not fit, or there is no room for it.
         """
         store, key = self.files(joined)
-        if joined.strategy.companions(module):
+        if joined.strategy.companions is not None:
             store.take_back(key, was_refused=self.connection.was_refused)
         self.check_room(joined, num_bytes=sum(array.nbytes for array in expected.values()))
         round_id = joined.assignment.round_id

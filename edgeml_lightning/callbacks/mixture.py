@@ -7,8 +7,20 @@ from torch import Tensor, nn
 
 from edgeml_lightning.functional import alpha_gradient, mix_
 from edgeml_lightning.naming import canonical_name
+from edgeml_lightning.strategies import FederatedStrategy, Mixing
 
-__all__ = ["Mixture"]
+__all__ = ["Mixture", "alpha_name", "kept_alpha"]
+
+
+def alpha_name(strategy: FederatedStrategy) -> str:
+    r"""Return under which name a device keeps an :math:`\alpha` that it adapts."""
+    return f"{strategy.label}/alpha"
+
+
+def kept_alpha(strategy: FederatedStrategy) -> dict[str, Tensor]:
+    r"""Return, by its name, the :math:`\alpha` that a device starts from if it adapts one; else nothing."""
+    mixing = None if strategy.second_model is None else strategy.second_model.mixing
+    return {alpha_name(strategy): _as_tensor(mixing.alpha)} if mixing is not None and mixing.rate else {}
 
 
 class Mixture:
@@ -21,11 +33,14 @@ class Mixture:
     Args:
         personal: The module that is mixed; its parameters are :math:`v` at first.
         shared: The module that it is a copy of, with :math:`w`.
-        alpha: :math:`\alpha`, a scalar; adapted in place if ``rate`` is positive.
-        rate: The step of :math:`\alpha` against its gradient; 0 leaves it as it is.
+        mixing: How they are mixed.
+        alpha: The :math:`\alpha` that the device keeps, a scalar that is adapted in place; ``None`` if it
+            stays as it is.
     """
 
-    def __init__(self, personal: nn.Module, shared: nn.Module, *, alpha: Tensor, rate: float) -> None:
+    def __init__(
+        self, personal: nn.Module, shared: nn.Module, *, mixing: Mixing, alpha: Tensor | None
+    ) -> None:
         pairs = zip(personal.parameters(), shared.parameters(), strict=True)
         trained = [(mine, theirs) for mine, theirs in pairs if mine.requires_grad]
         self._mixed = [mine for mine, _ in trained]
@@ -33,8 +48,8 @@ class Mixture:
         self._own = [mine.detach().clone() for mine in self._mixed]
         self._differences: list[Tensor] = []
         self._personal = personal
-        self._alpha = alpha
-        self._rate = rate
+        self._alpha = _as_tensor(mixing.alpha) if alpha is None else alpha
+        self._rate = mixing.rate
         self.mix_()
 
     @torch.no_grad()
@@ -77,3 +92,7 @@ class Mixture:
     def after_step_(self) -> None:
         """Take what the optimizer made of the own parameters, and mix them."""
         self.take_own_()
+
+
+def _as_tensor(alpha: float) -> Tensor:
+    return torch.tensor(alpha, dtype=torch.float64)

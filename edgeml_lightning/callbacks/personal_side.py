@@ -9,6 +9,7 @@ import lightning as L
 from torch import nn
 
 from edgeml_client.errors import ConfigurationError
+from edgeml_lightning.callbacks.mixture import alpha_name
 from edgeml_lightning.callbacks.personal_training import PersonalTraining
 from edgeml_lightning.callbacks.requirements import check_second_model
 from edgeml_lightning.callbacks.running_round import RunningRound
@@ -62,14 +63,16 @@ class PersonalSide:
             running: The round.
         """
         self._fit = (trainer, module, running)
-        if running.strategy.keeps_model:
-            check_second_model(trainer, module, strategy=running.strategy)
+        personal = running.strategy.second_model
+        if personal is not None:
+            check_second_model(trainer, module, personal, of=running.strategy)
             self.training = PersonalTraining(
                 trainer,
                 module,
                 strategy=running.strategy,
+                personal=personal,
                 anchors=running.reference,
-                mixing=running.strategy.mixing(running.own),
+                alpha=running.own.get(alpha_name(running.strategy)),
                 ranks=self._ranks,
             )
         recalled = running.recalled

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from edgeml_lightning.callbacks.accumulation import AccumulationWindow
-from edgeml_lightning.callbacks.anchoring import Anchoring
+from edgeml_lightning.callbacks.anchored_term import AnchoredTerm
 from edgeml_lightning.callbacks.mixture import Mixture
 from edgeml_lightning.callbacks.personal_log import redirect_log, restore_log
 from edgeml_lightning.callbacks.requirements import check_optimizers
@@ -34,7 +34,7 @@ from edgeml_lightning.personalization.optimizer_state import (
     restore_optimizer_state_,
 )
 from edgeml_lightning.randomness import borrowed_randomness, capture_randomness
-from edgeml_lightning.strategies import FederatedStrategy, Mixing
+from edgeml_lightning.strategies import FederatedStrategy, PersonalModel
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import LRSchedulerConfig
@@ -53,9 +53,10 @@ class PersonalTraining:
     Args:
         trainer: The user's Trainer, in a fit.
         module: The shared model, with the received global model loaded.
-        strategy: What is added to the personal gradient.
+        strategy: What the round does to training.
+        personal: What it says of the personal model.
         anchors: The received global model, by canonical name.
-        mixing: How the personal model is mixed with the shared one, if it is.
+        alpha: The share of a mixture that the device adapts, if it does; changed in place.
         ranks: The processes that train it together: its gradients are averaged over them.
 
     Attributes:
@@ -73,8 +74,9 @@ class PersonalTraining:
         module: L.LightningModule,
         *,
         strategy: FederatedStrategy,
+        personal: PersonalModel,
         anchors: Mapping[str, Tensor],
-        mixing: Mixing | None = None,
+        alpha: Tensor | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         self._ranks = ranks or LocalRanks()
@@ -91,10 +93,9 @@ class PersonalTraining:
         self.shared_steps = False
         self.module = _copy_of(module)
         self.module.trainer = trainer
-        self._anchoring = Anchoring(self.module, anchors)
-        self._mixture = (
-            None if mixing is None else Mixture(self.module, module, alpha=mixing.alpha, rate=mixing.rate)
-        )
+        term, mixing = personal.gradient_term, personal.mixing
+        self._term = None if term is None else AnchoredTerm(term, self.module, anchors)
+        self._mixture = None if mixing is None else Mixture(self.module, module, mixing=mixing, alpha=alpha)
         redirect_log(self.module, to=module)
 
     def load_(self, arrays: Mapping[str, Tensor], optimizer: OptimizerState) -> None:
@@ -205,8 +206,8 @@ class PersonalTraining:
         return loss.detach()
 
     def _pull(self, optimizer: Optimizer) -> None:
-        factor = self._window.factor(self._trainer.accumulate_grad_batches)
-        self._strategy.add_to_personal_gradient_(*self._anchoring.pairs(optimizer), factor=factor)
+        if self._term is not None:
+            self._term.add_(optimizer, factor=self._window.factor(self._trainer.accumulate_grad_batches))
         if self._mixture is not None:
             self._mixture.before_step_()
 

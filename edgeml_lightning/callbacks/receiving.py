@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from edgeml_client.errors import ConfigurationError
-from edgeml_lightning.callbacks.anchoring import Anchoring
-from edgeml_lightning.callbacks.companions import Companions
+from edgeml_lightning.callbacks.anchored_term import AnchoredTerm
 from edgeml_lightning.callbacks.joined_round import JoinedRound
+from edgeml_lightning.callbacks.mixture import kept_alpha
 from edgeml_lightning.callbacks.round_checkpoint import RoundCheckpoint
+from edgeml_lightning.callbacks.running_companions import RunningCompanions
 from edgeml_lightning.callbacks.running_round import RunningRound
 from edgeml_lightning.distributed import Ranks
 from edgeml_lightning.exchange import check_matches, clone_arrays, model_state
-from edgeml_lightning.naming import PERSONAL_PREFIX, check_beside, is_companion, parameter_names, with_prefix
+from edgeml_lightning.naming import PERSONAL_PREFIX, is_companion, parameter_names, with_prefix
 from edgeml_lightning.partition import Partition
 from edgeml_lightning.personalization import PersonalState
 from edgeml_lightning.strategies import FederatedStrategy
@@ -49,12 +50,11 @@ def receive(
 
     Raises:
         ModelMismatchError: The module does not fit the global model; every difference is listed.
-        ConfigurationError: The strategy does not fit the module, or what it keeps, or sends, beside arrays
-            of the module has a name that could be one of them, or is sent and not kept.
+        ConfigurationError: The strategy does not fit the module, or the global model lacks its companions.
         PersonalStateError: What the device kept cannot be used.
     """
     strategy = joined.strategy
-    split, beside = strategy.split(module), strategy.companions(module)
+    split, beside = strategy.split(module), strategy.companion_arrays(module)
     state = model_state(module)
     arrays = ranks.on_every(lambda: _arrays_to_load(joined, state, split=split, beside=beside))
     received_beside = ranks.on_first(lambda: _received_beside(joined, beside)) if beside else {}
@@ -63,22 +63,18 @@ def receive(
     floating = [name for name in split.received if state[name].is_floating_point()]
     reference = clone_arrays(model_state(module), floating)
     _copy_(restored, into=state)
-    own = strategy.own_arrays(module)
-    _check_kept(strategy, own=own, received_beside=received_beside)
+    own = beside | kept_alpha(strategy)
     personal = _personal_arrays(strategy, state, split=split, own=own)
     recalled = ranks.on_first(lambda: recall(personal)) if personal else None
     if recalled is not None:
         known = own.keys() & recalled.arrays.keys()
         own.update({name: recalled.arrays[name].to(own[name], copy=True) for name in known})
-    origins = {name: strategy.origin_of(name) for name in split.kept}
-    pulled = {name: reference[origin] for name, origin in origins.items() if origin in reference}
     names = parameter_names(module)
     return RunningRound(
         joined=joined,
         split=split,
         reference=reference,
-        shared=Anchoring(module, reference),
-        pulled=Anchoring(module, pulled),
+        terms=_terms(strategy, module, split=split, reference=reference),
         names=names,
         sent_parameters=frozenset(names.values()) & frozenset(split.sent),
         own=own,
@@ -107,11 +103,26 @@ def _personal_arrays(
 ) -> dict[str, Tensor]:
     """Return the arrays that a personal state of the round has; empty if nothing is personal."""
     arrays = {name: state[name] for name in split.kept}
-    if strategy.keeps_model:
+    if strategy.second_model is not None:
         fixed = frozenset(split.fixed)
         second = {name: array for name, array in state.items() if name not in fixed}
         arrays |= with_prefix(second, PERSONAL_PREFIX)
     return arrays | dict(own)
+
+
+def _terms(
+    strategy: FederatedStrategy,
+    module: L.LightningModule,
+    *,
+    split: Partition,
+    reference: Mapping[str, Tensor],
+) -> list[AnchoredTerm]:
+    """Return what is added to gradients of the shared parameters, and of a personal model in the module."""
+    personal = None if strategy.personal_model is None else strategy.personal_model.gradient_term
+    origins = {name: strategy.origin_of(name) for name in split.kept}
+    kept = {name: reference[origin] for name, origin in origins.items() if origin in reference}
+    pairs = [(strategy.gradient_term, reference), (personal, kept)]
+    return [AnchoredTerm(term, module, anchors) for term, anchors in pairs if term is not None and anchors]
 
 
 def _companions(
@@ -121,10 +132,17 @@ def _companions(
     received: Mapping[str, Tensor],
     own: dict[str, Tensor],
     step_sizes: Mapping[str, float],
-) -> Companions | None:
-    if not received:
+) -> RunningCompanions | None:
+    if strategy.companions is None or not received:
         return None
-    return Companions(strategy, module, received=received, own=own, step_sizes=step_sizes)
+    return RunningCompanions(
+        strategy.companions,
+        module,
+        prefix=f"{strategy.label}/",
+        received=received,
+        own=own,
+        step_sizes=step_sizes,
+    )
 
 
 def _arrays_to_load(
@@ -163,17 +181,6 @@ def _check_registered(
         raise ConfigurationError(
             f"{name} needs {len(beside)} arrays beside the model's, such as {min(beside)!r}, and the global "
             f"model has none of them: register {name}(...).shared_state(module) as the global model"
-        )
-
-
-def _check_kept(
-    strategy: FederatedStrategy, *, own: Mapping[str, Tensor], received_beside: Mapping[str, Tensor]
-) -> None:
-    check_beside((*own, *received_beside), of=strategy)
-    if unkept := sorted(received_beside.keys() - own.keys()):
-        raise ConfigurationError(
-            f"{type(strategy).__name__} has companions that the device does not keep: name "
-            f"{', '.join(unkept[:5])} in own_arrays too"
         )
 
 

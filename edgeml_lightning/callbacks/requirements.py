@@ -21,7 +21,7 @@ from edgeml_client.filters import FilterRegistry
 from edgeml_lightning.distributed.sharding import is_sharded
 from edgeml_lightning.errors import UnsupportedTrainingError
 from edgeml_lightning.naming import modules_by_path
-from edgeml_lightning.strategies import FederatedStrategy
+from edgeml_lightning.strategies import FederatedStrategy, PersonalModel
 from edgeml_lightning.trainer_facts import is_trial_run
 
 __all__ = [
@@ -88,7 +88,7 @@ def check_optimizers(strategy: FederatedStrategy, optimizers: list[Optimizer]) -
     Raises:
         UnsupportedTrainingError: An optimizer evaluates the loss several times in one step.
     """
-    if not (strategy.changes_gradient or strategy.keeps_model or strategy.lets_rest):
+    if not (_adds_to_gradients(strategy) or strategy.turns):
         return
     for optimizer in optimizers:
         if isinstance(optimizer, torch.optim.LBFGS):
@@ -122,7 +122,7 @@ def check_gradients(strategy: FederatedStrategy, module: nn.Module) -> None:
     Raises:
         UnsupportedTrainingError: An embedding's gradient is sparse.
     """
-    if not (strategy.changes_gradient or strategy.keeps_model):
+    if not _adds_to_gradients(strategy):
         return
     sparse = [
         path
@@ -190,20 +190,27 @@ def _described(optimizer: Optimizer) -> str:
     return f"{type(optimizer).__name__}{' with momentum' if isinstance(optimizer, torch.optim.SGD) else ''}"
 
 
-def check_second_model(trainer: L.Trainer, module: L.LightningModule, *, strategy: FederatedStrategy) -> None:
+def _adds_to_gradients(strategy: FederatedStrategy) -> bool:
+    values = (strategy.gradient_term, strategy.personal_model, strategy.companions)
+    return any(value is not None for value in values)
+
+
+def check_second_model(
+    trainer: L.Trainer, module: L.LightningModule, personal: PersonalModel, *, of: FederatedStrategy
+) -> None:
     """Check that a second, personal copy of an untouched module can be trained beside it.
 
     Raises:
         UnsupportedTrainingError: It cannot be done exactly.
     """
-    name = type(strategy).__name__
+    name, form = type(of).__name__, personal.module_form
     way_out = (
         f"use a strategy without a second model instead of {name}"
-        if strategy.module_form is None
-        else f"write the module as a {strategy.module_form} instead"
+        if form is None
+        else f"write the module as a {form} instead"
     )
     if any(map(is_sharded, module.parameters())):
-        both = "" if strategy.module_form is None else " and shard both of its models in configure_model"
+        both = "" if form is None else " and shard both of its models in configure_model"
         raise UnsupportedTrainingError(
             "this module's parameters are sharded over processes, so that no second copy can be made of it: "
             f"{way_out}{both}"

@@ -28,7 +28,7 @@ class RoundCheckpoint:
         first_step: The Trainer's ``global_step`` when training began; ``None`` before.
         first_epoch: Its ``current_epoch`` then; ``None`` before.
         has_trained: Whether an optimizer has stepped while what is sent did not rest.
-        step_sizes: See :class:`~edgeml_lightning.callbacks.companions.Companions`.
+        step_sizes: See :class:`~edgeml_lightning.callbacks.running_companions.RunningCompanions`.
         streams: See :meth:`RoundStreams.state
             <edgeml_lightning.callbacks.round_streams.RoundStreams.state>`.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import lightning as L
@@ -11,15 +11,16 @@ from torch.optim import Optimizer
 
 from edgeml_client.filters import filters_of
 from edgeml_client.schemas import RoundAssignment
-from edgeml_lightning.callbacks.anchoring import Anchoring
-from edgeml_lightning.callbacks.companions import Companions
+from edgeml_lightning.callbacks.anchored_term import AnchoredTerm
 from edgeml_lightning.callbacks.joined_round import BaseVersion, JoinedRound
 from edgeml_lightning.callbacks.round_checkpoint import RoundCheckpoint
+from edgeml_lightning.callbacks.running_companions import RunningCompanions
 from edgeml_lightning.distributed import Ranks
 from edgeml_lightning.exchange import model_state
 from edgeml_lightning.partition import Partition
 from edgeml_lightning.personalization import PersonalState
 from edgeml_lightning.strategies import FederatedStrategy
+from edgeml_lightning.strategies.turns import resting
 
 __all__ = ["RunningRound"]
 
@@ -33,8 +34,7 @@ class RunningRound:
         split: Which arrays are received, sent and kept.
         reference: The received floating arrays in the module's own dtypes: the anchor of proximal
             terms, and what the delta is taken against.
-        shared: The reference beside the parameters that it was received for.
-        pulled: The reference beside parameters that the device keeps, where the strategy pulls them to it.
+        terms: What the strategy adds to gradients of the module.
         names: The names of the module's parameters.
         sent_parameters: Those of them that are sent.
         own: What the device keeps beside arrays of the module; changed in place while it trains.
@@ -53,12 +53,11 @@ class RunningRound:
     joined: JoinedRound
     split: Partition
     reference: Mapping[str, Tensor]
-    shared: Anchoring
-    pulled: Anchoring
+    terms: Sequence[AnchoredTerm]
     names: Mapping[nn.Parameter, str]
     sent_parameters: frozenset[str]
     own: dict[str, Tensor]
-    companions: Companions | None
+    companions: RunningCompanions | None
     recalled: PersonalState | None
     started_s: float
     resumed: RoundCheckpoint | None
@@ -93,7 +92,7 @@ class RunningRound:
         """
         if num_steps == 0:
             return "no optimizer step was taken"
-        if self.strategy.lets_rest and not self.has_trained:
+        if self.strategy.turns and not self.has_trained:
             return "what is sent rested in every optimizer step"
         return "fast_dev_run trains for a trial only" if is_trial else None
 
@@ -119,19 +118,24 @@ class RunningRound:
 
     def drop_resting_gradients_(self, optimizer: Optimizer, *, epoch: int) -> None:
         """Drop the gradients of what rests in the Trainer's epoch ``epoch``: the optimizer passes over it."""
-        resting = self.strategy.resting(self.split, epoch=epoch - (self.first_epoch or 0))
-        self.has_trained = self.has_trained or not resting >= self.sent_parameters
-        if not resting:
+        at_rest = resting(self.strategy.turns, self.split, epoch=epoch - (self.first_epoch or 0))
+        self.has_trained = self.has_trained or not at_rest >= self.sent_parameters
+        if not at_rest:
             return
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                if self.names.get(parameter) in resting:
+                if self.names.get(parameter) in at_rest:
                     parameter.grad = None
 
-    def add_to_gradient_(self, optimizer: Optimizer, *, factor: float) -> None:
+    @property
+    def changes_gradients(self) -> bool:
+        """Whether anything is added to gradients of the module."""
+        return bool(self.terms) or self.companions is not None
+
+    def add_to_gradients_(self, optimizer: Optimizer, *, factor: float) -> None:
         """Add what the strategy adds to the gradients of one optimizer's parameters."""
-        self.strategy.add_to_gradient_(*self.shared.pairs(optimizer), factor=factor)
-        self.strategy.add_to_personal_gradient_(*self.pulled.pairs(optimizer), factor=factor)
+        for term in self.terms:
+            term.add_(optimizer, factor=factor)
         if self.companions is not None:
             self.companions.add_to_gradient_(optimizer, factor=factor)
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from edgeml_lightning.callbacks.accumulation import AccumulationWindow, loss_factor
-from edgeml_lightning.callbacks.anchoring import Anchoring
+from edgeml_lightning.callbacks.anchored_term import AnchoredTerm
 from edgeml_lightning.callbacks.requirements import check_optimizers
 from edgeml_lightning.exchange import clone_arrays, model_state
 from edgeml_lightning.functional import add_proximal_gradient_, proximal_penalty
@@ -145,9 +145,8 @@ class _Watcher(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
     ) -> None:
         if self._adds_term:
-            parameters, anchors = Anchoring(pl_module, self._anchors).pairs(optimizer)
-            factor = loss_factor(trainer, self._window, optimizer)
-            add_proximal_gradient_(parameters, anchors, mu=MU, factor=factor)
+            term = AnchoredTerm(functools.partial(add_proximal_gradient_, mu=MU), pl_module, self._anchors)
+            term.add_(optimizer, factor=loss_factor(trainer, self._window, optimizer))
         for parameter, name in parameter_names(pl_module).items():
             if parameter.grad is not None:
                 self._trial.gradients[name] = parameter.grad.detach().clone()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-__all__ = ["add_correction_", "next_variate"]
+__all__ = ["add_correction_", "next_variate", "variate_correction"]
 
 
 @torch.no_grad()
@@ -45,6 +45,20 @@ def add_correction_(parameters: Iterable[Tensor], corrections: Iterable[Tensor],
         )
     for grad, term in present:
         grad.add_(term, alpha=factor)
+
+
+def variate_correction(own: Tensor, received: Tensor) -> Tensor:
+    r"""Return :math:`c - c_i`.
+
+    Args:
+        own: :math:`c_i`.
+        received: :math:`c`.
+
+    Example:
+        >>> variate_correction(torch.tensor(1.0), torch.tensor(3.0)).item()
+        2.0
+    """
+    return received - own
 
 
 @torch.no_grad()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import lightning as L
-from torch import nn
 from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.errors import UnsupportedTrainingError
-from edgeml_lightning.personalization.ditto_module import PERSONAL_MODEL, DittoModule, shared_counterpart
+from edgeml_lightning.personalization.ditto_module import MODELS, DittoModule
 from edgeml_lightning.personalization.fedper_module import FedPerModule
-from edgeml_lightning.strategies import Ditto, FederatedStrategy, FedPer
+from edgeml_lightning.strategies import Ditto, FederatedStrategy, FedPer, PersonalModel
 
 __all__ = ["strategy_for"]
 
@@ -38,21 +36,8 @@ class _DittoInside(Ditto):
 
     @property
     @override
-    def keeps_model(self) -> bool:
-        return False
-
-    @property
-    @override
-    def changes_gradient(self) -> bool:
-        return True
-
-    @override
-    def private_layers(self, module: nn.Module) -> Sequence[str]:
-        return [PERSONAL_MODEL]
-
-    @override
-    def origin_of(self, name: str) -> str:
-        return shared_counterpart(name)
+    def personal_model(self) -> PersonalModel:
+        return replace(super().personal_model, inside=MODELS)
 
 
 def _for_ditto(module: DittoModule, given: FederatedStrategy | None) -> FederatedStrategy:

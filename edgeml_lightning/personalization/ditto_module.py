@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from edgeml_client.updates.array_names import is_under
 from edgeml_lightning.naming import PERSONAL_PREFIX
 from edgeml_lightning.randomness import borrowed_randomness, capture_randomness
-from edgeml_lightning.strategies.strategy import check_strength
+from edgeml_lightning.strategies import ModelPair
+from edgeml_lightning.strategies.arguments import check_strength
 
-__all__ = ["PERSONAL_MODEL", "SHARED_MODEL", "DittoModule"]
+__all__ = ["MODELS", "DittoModule"]
 
-SHARED_MODEL: Final = "model"
-PERSONAL_MODEL: Final = "personal_model"
+MODELS: Final = ModelPair(shared="model", personal="personal_model")
+"""Where a :class:`DittoModule` holds its two models."""
 
 
 class DittoModule(L.LightningModule):
@@ -145,15 +145,3 @@ class DittoModule(L.LightningModule):
             yield
         finally:
             self._is_personal_turn = False
-
-
-def shared_counterpart(name: str) -> str:
-    """Return the shared model's name of an array of the personal model.
-
-    Example:
-        >>> shared_counterpart("personal_model.0.weight")
-        'model.0.weight'
-    """
-    if not is_under(name, [PERSONAL_MODEL]):
-        return name
-    return SHARED_MODEL + name.removeprefix(PERSONAL_MODEL)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
 from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
-from edgeml_lightning.strategies.strategy import FederatedStrategy, Mixing, check_strength
+from edgeml_lightning.strategies.arguments import check_strength
+from edgeml_lightning.strategies.personal_model import Mixing, PersonalModel
+from edgeml_lightning.strategies.strategy import FederatedStrategy
 
 __all__ = ["APFL"]
-
-_ALPHA: Final = "apfl/alpha"
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class APFL(FederatedStrategy):
             finite.
 
     Example:
-        >>> APFL(0.5).keeps_model
-        True
+        >>> APFL(0.5).personal_model.mixing
+        Mixing(alpha=0.5, rate=0.0)
     """
 
     name: ClassVar[str] = "apfl"
@@ -57,16 +55,5 @@ class APFL(FederatedStrategy):
 
     @property
     @override
-    def keeps_model(self) -> bool:
-        return True
-
-    @override
-    def own_arrays(self, module: nn.Module) -> dict[str, Tensor]:
-        return {_ALPHA: self._first_alpha()} if self.alpha_rate else {}
-
-    @override
-    def mixing(self, own: dict[str, Tensor]) -> Mixing | None:
-        return Mixing(own.get(_ALPHA, self._first_alpha()), rate=self.alpha_rate)
-
-    def _first_alpha(self) -> Tensor:
-        return torch.tensor(self.mixing_alpha or 0.0, dtype=torch.float64)
+    def personal_model(self) -> PersonalModel:
+        return PersonalModel(mixing=Mixing(self.mixing_alpha or 0.0, rate=self.alpha_rate))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from torch import Tensor
 from typing_extensions import override
 
-from edgeml_lightning.functional import add_proximal_gradient_
-from edgeml_lightning.strategies.strategy import FederatedStrategy, check_strength
+from edgeml_lightning.strategies.arguments import check_strength
+from edgeml_lightning.strategies.gradient_term import proximal_term
+from edgeml_lightning.strategies.personal_model import PersonalModel
+from edgeml_lightning.strategies.strategy import FederatedStrategy
 
 __all__ = ["Ditto"]
 
@@ -32,13 +32,12 @@ class Ditto(FederatedStrategy):
         ConfigurationError: ``lambda_ditto`` is negative or not finite.
 
     Example:
-        >>> Ditto(lambda_ditto=0.1).keeps_model
-        True
+        >>> Ditto(lambda_ditto=0.1).personal_model.module_form
+        'DittoModule'
     """
 
     name: ClassVar[str] = "ditto"
     round_fields: ClassVar[tuple[str, ...]] = ("lambda_ditto",)
-    module_form: ClassVar[str | None] = "DittoModule"
 
     lambda_ditto: float | None = None
     compiled: bool = field(default=False, kw_only=True)
@@ -50,13 +49,6 @@ class Ditto(FederatedStrategy):
 
     @property
     @override
-    def keeps_model(self) -> bool:
-        return True
-
-    @override
-    def add_to_personal_gradient_(
-        self, parameters: Iterable[Tensor], anchors: Iterable[Tensor], *, factor: float
-    ) -> None:
-        add_proximal_gradient_(
-            parameters, anchors, mu=self.lambda_ditto or 0.0, factor=factor, compiled=self.compiled
-        )
+    def personal_model(self) -> PersonalModel:
+        pull = proximal_term(self.lambda_ditto, compiled=self.compiled)
+        return PersonalModel(gradient_term=pull, module_form="DittoModule")

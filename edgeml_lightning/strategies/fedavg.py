@@ -15,8 +15,9 @@ class FedAvg(FederatedStrategy):
     """Train plainly, share everything, keep nothing (McMahan et al., 2017, https://arxiv.org/abs/1602.05629).
 
     Example:
-        >>> FedAvg().keeps_model
-        False
+        >>> from torch import nn
+        >>> sorted(FedAvg().shared_state(nn.Linear(4, 2)))
+        ['bias', 'weight']
     """
 
     name: ClassVar[str] = "fedavg"

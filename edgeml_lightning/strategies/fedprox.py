@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from torch import Tensor
 from typing_extensions import override
 
-from edgeml_lightning.functional import add_proximal_gradient_
-from edgeml_lightning.strategies.strategy import FederatedStrategy, check_strength
+from edgeml_lightning.strategies.arguments import check_strength
+from edgeml_lightning.strategies.gradient_term import GradientTerm, proximal_term
+from edgeml_lightning.strategies.strategy import FederatedStrategy
 
 __all__ = ["FedProx"]
 
@@ -31,7 +30,7 @@ class FedProx(FederatedStrategy):
         ConfigurationError: ``proximal_mu`` is negative or not finite.
 
     Example:
-        >>> FedProx(0.01).changes_gradient
+        >>> FedProx(0.0).gradient_term is None
         True
     """
 
@@ -48,13 +47,5 @@ class FedProx(FederatedStrategy):
 
     @property
     @override
-    def changes_gradient(self) -> bool:
-        return bool(self.proximal_mu)
-
-    @override
-    def add_to_gradient_(
-        self, parameters: Iterable[Tensor], anchors: Iterable[Tensor], *, factor: float
-    ) -> None:
-        add_proximal_gradient_(
-            parameters, anchors, mu=self.proximal_mu or 0.0, factor=factor, compiled=self.compiled
-        )
+    def gradient_term(self) -> GradientTerm | None:
+        return proximal_term(self.proximal_mu, compiled=self.compiled)

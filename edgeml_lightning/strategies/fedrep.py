@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
-from edgeml_lightning.partition import Partition
 from edgeml_lightning.strategies.fedper import FedPer
+from edgeml_lightning.strategies.turns import Turn
 
 __all__ = ["FedRep"]
 
@@ -51,9 +52,5 @@ class FedRep(FedPer):
 
     @property
     @override
-    def min_epochs(self) -> int:
-        return (self.head_epochs or 0) + 1
-
-    @override
-    def resting(self, split: Partition, *, epoch: int) -> frozenset[str]:
-        return frozenset(split.received if epoch < (self.head_epochs or 0) else split.kept)
+    def turns(self) -> Sequence[Turn]:
+        return Turn("kept", self.head_epochs or 0), Turn("shared")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -67,19 +67,15 @@ def resolve_strategy(user: FederatedStrategy | None, round_config: RoundConfig) 
     """
     asked = round_config.strategy
     if user is None:
-        strategy = _chosen_by(round_config).filled_from(round_config)
-        strategy.check_complete()
-        return ResolvedStrategy(strategy)
-    conflicts = user.conflicts_with(round_config)
+        return ResolvedStrategy(_filled(_chosen_by(round_config), round_config))
+    conflicts = _conflicts(user, round_config)
     if asked is not None and asked != user.name:
         mine, theirs = user.name or type(user).__name__, asked[:_LONGEST_NAME]
         conflicts = (
             f"the strategy is {mine} here and {theirs} in the round",
             *conflicts,
         )
-    strategy = user.filled_from(round_config)
-    strategy.check_complete()
-    return ResolvedStrategy(strategy, conflicts)
+    return ResolvedStrategy(_filled(user, round_config), conflicts)
 
 
 def _chosen_by(config: RoundConfig) -> FederatedStrategy:
@@ -91,3 +87,30 @@ def _chosen_by(config: RoundConfig) -> FederatedStrategy:
             )
         return _BY_NAME[config.strategy]()
     return next((kind() for name, kind in _BY_FIELD if getattr(config, name) not in {None, ()}), FedAvg())
+
+
+def _filled(strategy: FederatedStrategy, config: RoundConfig) -> FederatedStrategy:
+    """Return a strategy with what the user left open taken from the round."""
+    names = (*strategy.round_fields, *strategy.optional_round_fields)
+    wanted = {name: getattr(config, name) for name in names if _is_open(getattr(strategy, name))}
+    given = {name: value for name, value in wanted.items() if not _is_open(value)}
+    if missing := [name for name in strategy.round_fields if name in wanted.keys() - given.keys()]:
+        raise ConfigurationError(
+            f"{type(strategy).__name__} needs {missing[0]}: give it here, or in the round's configuration"
+        )
+    return replace(strategy, **given) if given else strategy
+
+
+def _conflicts(user: FederatedStrategy, config: RoundConfig) -> tuple[str, ...]:
+    """Return one line for each explicit argument that differs from the round's."""
+    names = (*user.round_fields, *user.optional_round_fields)
+    pairs = [(name, getattr(user, name), getattr(config, name)) for name in names]
+    return tuple(
+        f"{name} is {quoted(mine)} here and {quoted(theirs)} in the round"
+        for name, mine, theirs in pairs
+        if not _is_open(mine) and theirs is not None and mine != theirs
+    )
+
+
+def _is_open(value: object) -> bool:
+    return value is None or value == ()

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
 from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
-from edgeml_lightning.functional import next_variate
-from edgeml_lightning.naming import parameter_names
-from edgeml_lightning.strategies.strategy import FederatedStrategy, check_strength
+from edgeml_lightning.functional import next_variate, variate_correction
+from edgeml_lightning.strategies.arguments import check_strength
+from edgeml_lightning.strategies.companions import Companions
+from edgeml_lightning.strategies.strategy import FederatedStrategy
 
 __all__ = ["Scaffold"]
-
-_PREFIX: Final = "scaffold/"
 
 
 @dataclass(frozen=True)
@@ -44,12 +40,13 @@ class Scaffold(FederatedStrategy):
         ConfigurationError: ``cohort_fraction`` lies outside of (0, 1].
 
     Example:
+        >>> from torch import nn
         >>> sorted(Scaffold().shared_state(nn.Linear(4, 2)))
         ['bias', 'scaffold/bias', 'scaffold/weight', 'weight']
     """
 
     name: ClassVar[str] = "scaffold"
-    round_fields: ClassVar[tuple[str, ...]] = ("cohort_fraction",)
+    optional_round_fields: ClassVar[tuple[str, ...]] = ("cohort_fraction",)
 
     cohort_fraction: float | None = None
 
@@ -60,52 +57,8 @@ class Scaffold(FederatedStrategy):
         if self.cohort_fraction is not None and not 0 < self.cohort_fraction <= 1:
             raise ConfigurationError(f"cohort_fraction must lie in (0, 1], not {self.cohort_fraction!r}")
 
-    @override
-    def check_complete(self) -> None:
-        """Return: nothing must be given."""
-
     @property
     @override
-    def changes_gradient(self) -> bool:
-        return True
-
-    @property
-    @override
-    def companion_share(self) -> float:
-        return 1.0 if self.cohort_fraction is None else self.cohort_fraction
-
-    @override
-    def companions(self, module: nn.Module) -> dict[str, Tensor]:
-        sent = frozenset(self.split(module).sent)
-        return {
-            f"{_PREFIX}{name}": torch.zeros(parameter.shape, device=parameter.device)
-            for parameter, name in parameter_names(module).items()
-            if name in sent and parameter.requires_grad
-        }
-
-    @override
-    def own_arrays(self, module: nn.Module) -> dict[str, Tensor]:
-        return self.companions(module)
-
-    @override
-    def corrections(self, received: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name.removeprefix(_PREFIX): received[name] - variate for name, variate in own.items()}
-
-    @override
-    def next_own(
-        self,
-        received: Mapping[str, Tensor],
-        own: Mapping[str, Tensor],
-        *,
-        moved: Mapping[str, Tensor],
-        step_sizes: Mapping[str, float],
-    ) -> dict[str, Tensor]:
-        return {
-            f"{_PREFIX}{name}": next_variate(
-                own[f"{_PREFIX}{name}"],
-                received[f"{_PREFIX}{name}"],
-                moved=change,
-                step_size=step_sizes.get(name, 0.0),
-            )
-            for name, change in moved.items()
-        }
+    def companions(self) -> Companions:
+        share = 1.0 if self.cohort_fraction is None else self.cohort_fraction
+        return Companions(correction=variate_correction, next_own=next_variate, share=share)

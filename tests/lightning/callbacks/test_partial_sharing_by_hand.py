@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from edgeml_lightning import (
     FedRep,
 )
 from edgeml_lightning.errors import UnsupportedTrainingError
-from edgeml_lightning.partition import Partition
+from edgeml_lightning.strategies import Turn
 from tests.lightning.by_hand import (
     LR,
     MOMENTUM,
@@ -261,9 +262,10 @@ def test_a_trial_run_may_be_shorter(federation: Federation) -> None:
 class FirstTheBody(FedPer):
     """Lets the head rest in every epoch, and needs no second one."""
 
+    @property
     @override
-    def resting(self, split: Partition, *, epoch: int) -> frozenset[str]:
-        return frozenset(split.kept)
+    def turns(self) -> Sequence[Turn]:
+        return (Turn("shared"),)
 
 
 @pytest.mark.parametrize("strategy", [FedRep(["classifier"], head_epochs=1), FirstTheBody(["classifier"])])

@@ -8,21 +8,22 @@ import lightning as L
 from torch import Tensor
 from torch.optim import Optimizer
 
-from edgeml_lightning.callbacks.anchoring import Anchoring
+from edgeml_lightning.callbacks.anchored_term import AnchoredTerm
 from edgeml_lightning.distributed.sharding import placed_like, whole_tensor
 from edgeml_lightning.functional import add_correction_
 from edgeml_lightning.naming import parameter_names
-from edgeml_lightning.strategies import FederatedStrategy
+from edgeml_lightning.strategies import Companions
 
-__all__ = ["Companions"]
+__all__ = ["RunningCompanions"]
 
 
-class Companions:
+class RunningCompanions:
     """The companions of one round, from their arrival to what is sent of them.
 
     Args:
-        strategy: What they mean.
+        companions: What they mean.
         module: The model, with the global one loaded.
+        prefix: Stands before a parameter's name in that of its companion.
         received: The global ones.
         own: The device's own, by the same names; replaced by :meth:`advance_`.
         step_sizes: For each parameter the sum of the learning rates of its steps so far, each times the scale
@@ -35,22 +36,25 @@ class Companions:
 
     def __init__(
         self,
-        strategy: FederatedStrategy,
+        companions: Companions,
         module: L.LightningModule,
         *,
+        prefix: str,
         received: Mapping[str, Tensor],
         own: dict[str, Tensor],
         step_sizes: Mapping[str, float],
     ) -> None:
-        self._strategy = strategy
+        self._companions = companions
+        self._prefix = prefix
         self._names = parameter_names(module)
         self._received = received
         self._own = own
-        terms = strategy.corrections(received, own)
-        self._corrections = Anchoring(
-            module,
-            {name: placed_like(terms[name], param) for param, name in self._names.items() if name in terms},
-        )
+        corrections = {
+            name: placed_like(companions.correction(own[prefix + name], received[prefix + name]), parameter)
+            for parameter, name in self._names.items()
+            if prefix + name in received
+        }
+        self._correction = AnchoredTerm(add_correction_, module, corrections)
         self.before = {name: own[name].clone() for name in received}
         self.step_sizes = dict(step_sizes)
 
@@ -61,7 +65,7 @@ class Companions:
             optimizer: Is about to step.
             factor: How the loss behind the gradients was scaled, and with it the step.
         """
-        add_correction_(*self._corrections.pairs(optimizer), factor=factor)
+        self._correction.add_(optimizer, factor=factor)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 name = self._names.get(parameter)
@@ -75,16 +79,17 @@ class Companions:
             module: The trained model.
             reference: The parameters as they were received.
         """
-        moved = {
-            name: whole_tensor(parameter.detach().float() - reference[name].float())
-            for parameter, name in parameter_names(module).items()
-            if name in reference and parameter.requires_grad
-        }
-        self._own.update(
-            self._strategy.next_own(self._received, self._own, moved=moved, step_sizes=self.step_sizes)
-        )
+        for parameter, name in parameter_names(module).items():
+            companion = self._prefix + name
+            if companion in self._received:
+                self._own[companion] = self._companions.next_own(
+                    self._own[companion],
+                    self._received[companion],
+                    moved=whole_tensor(parameter.detach().float() - reference[name].float()),
+                    step_size=self.step_sizes.get(name, 0.0),
+                )
 
     def after(self) -> dict[str, Tensor]:
         """Return the own arrays moved by the share of their change that is sent."""
-        share = self._strategy.companion_share
+        share = self._companions.share
         return {name: array + share * (self._own[name] - array) for name, array in self.before.items()}
