@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from edgeml_client.clock import Clock, SystemClock
 from edgeml_server.auth.secret import server_key
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ControlPlane", "open_control_plane"]
 
+_MAX_CHECKS: Final = min(4, os.cpu_count() or 1)
+
 
 @dataclass(frozen=True)
 class ControlPlane:
@@ -28,6 +32,8 @@ class ControlPlane:
 
     Attributes:
         key: Keys derived tokens and signed links.
+        checks: Runs the checks of updates, a few at a time: a thread keeps the memory in which it decoded one
+            for the next, so that the number of threads bounds what all of them take.
         announcements: Wakes those who wait for a change, within this process.
     """
 
@@ -36,6 +42,7 @@ class ControlPlane:
     database: Database
     blobs: BlobStore
     key: bytes = field(repr=False)
+    checks: Executor = field(repr=False)
     announcements: Announcements = field(default_factory=Announcements, repr=False)
 
 
@@ -51,12 +58,14 @@ def open_control_plane(settings: Settings, *, clock: Clock | None = None) -> Gen
     database = Database(settings.database_url)
     try:
         upgrade(database)
-        yield ControlPlane(
-            settings=settings,
-            clock=clock or SystemClock(),
-            database=database,
-            blobs=blobs,
-            key=server_key(database, settings.secret_key),
-        )
+        with ThreadPoolExecutor(_MAX_CHECKS, thread_name_prefix="edgeml-check") as checks:
+            yield ControlPlane(
+                settings=settings,
+                clock=clock or SystemClock(),
+                database=database,
+                blobs=blobs,
+                key=server_key(database, settings.secret_key),
+                checks=checks,
+            )
     finally:
         database.close()

@@ -93,7 +93,9 @@ def _take_in(
             "it was damaged or cut short on the way: send it again"
         )
     record = admission.record
-    checked = check_update(writer.peek(), admission.layout, record, device_id=sender.device_id)
+    checked = plane.checks.submit(
+        check_update, writer.peek(), admission.layout, record, device_id=sender.device_id
+    ).result()
     blob = writer.commit()
     return accept(plane, sender, record.id, checked, digest=blob.digest, blob=blob)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +53,18 @@ def test_the_same_update_eight_times_at_once_counts_once(busy_fleet: Fleet) -> N
     assert len({answer.json()["update_id"] for answer in answers}) == 1
     assert busy_fleet.status(round_id)["num_updates"] == 1
     assert two.answer().status_code == 201
+
+
+def test_however_many_updates_arrive_at_once_a_few_threads_check_them(busy_fleet: Fleet) -> None:
+    """A thread keeps the memory in which it decoded: with one for each device it would add up."""
+    devices = busy_fleet.add_devices(12)
+    busy_fleet.open_round(min_updates=12)
+
+    answers = at_once([device.answer for device in devices])
+    checking = [thread.name for thread in threading.enumerate() if thread.name.startswith("edgeml-check")]
+
+    assert codes(answers) == {201: 12}
+    assert 1 <= len(checking) <= min(4, os.cpu_count() or 1)
 
 
 def test_of_eight_different_updates_of_one_device_one_counts(busy_fleet: Fleet) -> None:
