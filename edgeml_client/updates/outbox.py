@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,15 +101,18 @@ class Outbox:
         """
         header = read_update_header(data)
         path = self.folder / f"{path_segment(header.round_id)}{_SUFFIX}"
-        sha256 = hashlib.sha256(data).digest()
         try:
             self._make_folder()
-            with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
+            with (
+                self._lock("write", timeout_s=_WRITE_TIMEOUT_S),
+                ThreadPoolExecutor(1, thread_name_prefix="edgeml-digest") as second_thread,
+            ):
+                digest = second_thread.submit(_sha256_of_memory, data)  # while this one waits for the disk
                 if left_out is None:
                     write_durably(path, data)
                 else:
-                    self._put_both(path, header, sha256, data, left_out)
-                return PendingUpdate(path, header, len(data), sha256, _stamp_of(path))
+                    self._put_both(path, header, digest, data, left_out)
+                return PendingUpdate(path, header, len(data), digest.result(), _stamp_of(path))
         except OSError as exc:
             raise ConfigurationError(
                 f"the update cannot be stored in {self.folder}: {exc.strerror or exc}; make room, or pass a "
@@ -119,18 +123,18 @@ class Outbox:
         self,
         path: Path,
         header: UpdateHeader,
-        sha256: bytes,
+        digest: Future[bytes],
         data: bytes | memoryview,
         left_out: LeftOut,
     ) -> None:
+        self._settle()
+        write_durably(path.with_suffix(_PREPARED), data)
         mark = ResidualMark(
             model_id=header.model_id,
             round_id=header.round_id,
             base_digest=header.base_digest,
-            update_digest=f"sha256:{sha256.hex()}",
+            update_digest=f"sha256:{digest.result().hex()}",
         )
-        self._settle()
-        write_durably(path.with_suffix(_PREPARED), data)
         try:
             self.residuals.stage(left_out, mark).commit()
         finally:
@@ -257,6 +261,10 @@ class Outbox:
 
 def _has_error_feedback(header: UpdateHeader) -> bool:
     return any(entry.get("type") == _ERROR_FEEDBACK for entry in header.filters)
+
+
+def _sha256_of_memory(data: bytes | memoryview) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _sha256_of(path: Path) -> bytes:

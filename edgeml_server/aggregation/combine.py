@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -129,7 +131,8 @@ def write_next_version(base: Path, mean: RunningMean, destination: Writable) -> 
     """Write the file of the next version: the base plus the mean, in the dtypes of the base.
 
     Integer arrays, and floating arrays that no device sent, keep the bytes of the base. Variances end at zero
-    or above, even where rounded or noisy updates sum up to less. The file is read and written in blocks.
+    or above, even where rounded or noisy updates sum up to less. The file is read and written in blocks; a
+    second thread writes one, which takes its digest too, while the next one is computed.
 
     Raises:
         DivergedError: A result is not finite.
@@ -138,14 +141,28 @@ def write_next_version(base: Path, mean: RunningMean, destination: Writable) -> 
     entries = read_header(memory).entries
     data_start = entries[0].start if entries else len(memory)
     destination.write(memory[:data_start])
-    buffer = memoryview(bytearray(_PIECE_BYTES))
-    with base.open("rb", buffering=0) as file:
+    with (
+        base.open("rb", buffering=0) as file,
+        ThreadPoolExecutor(1, thread_name_prefix="edgeml-write") as second_thread,
+    ):
         file.seek(data_start)
-        for entry in entries:
-            for start in range(entry.start, entry.stop, _PIECE_BYTES):
-                piece = buffer[: min(_PIECE_BYTES, entry.stop - start)]
-                read_into(file, piece)
-                destination.write(_followed(piece, entry, mean, start=start))
+        writing: Future[object] | None = None
+        for piece in _pieces_of_next(file, entries, mean):
+            if writing is not None:
+                writing.result()
+            writing = second_thread.submit(destination.write, piece)
+        if writing is not None:
+            writing.result()
+
+
+def _pieces_of_next(file: FileIO, entries: Sequence[HeaderEntry], mean: RunningMean) -> Iterator[memoryview]:
+    """Yield the arrays of the next version; a piece stays as it is until the next but one is asked for."""
+    buffers = itertools.cycle([memoryview(bytearray(_PIECE_BYTES)) for _ in range(2)])
+    for entry in entries:
+        for start in range(entry.start, entry.stop, _PIECE_BYTES):
+            piece = next(buffers)[: min(_PIECE_BYTES, entry.stop - start)]
+            read_into(file, piece)
+            yield _followed(piece, entry, mean, start=start)
 
 
 def _followed(piece: memoryview, entry: HeaderEntry, mean: RunningMean, *, start: int) -> memoryview:

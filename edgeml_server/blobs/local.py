@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from typing_extensions import override
 
-from edgeml_client.durable import sync_folder
+from edgeml_client.durable import flushing_early, sync_folder
 from edgeml_server.blobs.store import BlobStore, BlobWriter, StoredBlob, check_digest
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class _LocalBlobWriter(BlobWriter):
         self._temporary = Path(name)
         self._sha256 = hashlib.sha256()
         self._num_bytes = 0
+        self._flushing = ExitStack()
+        self._append = self._flushing.enter_context(flushing_early(self._file))
 
     @property
     @override
@@ -98,7 +101,7 @@ class _LocalBlobWriter(BlobWriter):
 
     @override
     def write(self, chunk: bytes | memoryview) -> None:
-        self._file.write(chunk)
+        self._append(chunk)
         self._sha256.update(chunk)
         self._num_bytes += len(chunk)
 
@@ -109,6 +112,7 @@ class _LocalBlobWriter(BlobWriter):
 
     @override
     def commit(self) -> StoredBlob:
+        self._flushing.close()
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -123,8 +127,11 @@ class _LocalBlobWriter(BlobWriter):
 
     @override
     def discard(self) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        try:
+            self._flushing.close()
+        finally:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
 
 
 def _place(root: Path, digest: str) -> Path:

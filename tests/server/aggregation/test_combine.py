@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tracemalloc
 from collections.abc import Mapping, Sequence
@@ -258,3 +259,28 @@ def test_an_update_that_is_cut_while_it_is_read_makes_no_mean(tmp_path: Path) ->
 
     with pytest.raises(OSError, match="it was cut while it was read"):
         list(update.chunks())
+
+
+class FullDisk:
+    """Takes so many bytes, and then no more."""
+
+    def __init__(self, room_bytes: int) -> None:
+        self.room_bytes = room_bytes
+
+    def write(self, chunk: bytes | memoryview, /) -> None:
+        self.room_bytes -= len(chunk)
+        if self.room_bytes < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("missing_bytes", [1, 500_000, 1_000_000])
+def test_a_disk_that_fills_up_in_the_second_thread_is_told(tmp_path: Path, missing_bytes: int) -> None:
+    """The first piece, one in the middle and the last one: none of them is lost in silence."""
+    shop = Workshop(tmp_path, {"w": np.zeros(250_000, np.float32)})
+    shop.add({"w": np.ones(250_000, np.float32)}, 1)
+    mean = average_updates(shop.contributions, shop.model.layout)
+    num_bytes = shop.base.stat().st_size
+
+    write_next_version(shop.base, mean, FullDisk(num_bytes))
+    with pytest.raises(OSError, match="No space left"):
+        write_next_version(shop.base, mean, FullDisk(num_bytes - missing_bytes))

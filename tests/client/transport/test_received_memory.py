@@ -1,0 +1,55 @@
+"""Memory that takes a download of known length as it comes."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeml_client._transport.http import HttpTransport
+from edgeml_client._transport.memory import ReceivedMemory
+from edgeml_client.errors import InvalidResponseError
+from edgeml_client.testing import Reply, ScriptedServer
+from tests.client.transport.test_downloads import CONTENT, DIGEST, serving
+
+
+@pytest.mark.parametrize("expected", [0, 3, 100])
+def test_it_holds_what_was_written_whether_less_or_more_was_expected(expected: int) -> None:
+    memory = ReceivedMemory()
+
+    memory.expect(expected)
+    assert [memory.write(chunk) for chunk in (b"abc", b"", b"defgh")] == [3, 0, 5]
+
+    assert memory.view() == b"abcdefgh"
+    assert memory.view().readonly
+
+
+def test_what_is_expected_later_does_not_take_away_what_came() -> None:
+    memory = ReceivedMemory()
+    memory.write(b"abc")
+
+    memory.expect(1_000)
+
+    assert memory.view() == b"abc"
+
+
+def test_content_that_breaks_off_and_changes_leaves_nothing_of_the_old(
+    server: ScriptedServer, transport: HttpTransport
+) -> None:
+    old, new = serving(b"a" * 300_000, etag='"v1"', cuts=[120_000]), serving(CONTENT, etag='"v2"')
+    server.on("GET", "/file", old, new)
+    memory = ReceivedMemory()
+
+    download = transport.download("/file", into=memory)
+
+    assert (download.data, download.num_bytes, download.digest) == (b"", 200_000, DIGEST)
+    assert memory.view() == CONTENT
+
+
+def test_a_length_for_which_there_is_no_memory_is_refused_before_it_comes(
+    server: ScriptedServer, transport: HttpTransport
+) -> None:
+    """2^50 bytes are more than a process has addresses for."""
+    place = {"Content-Range": f"bytes 0-0/{2**50}"}
+    server.on("GET", "/file", lambda _: Reply(status=206, body=b"x", headers=place))
+
+    with pytest.raises(InvalidResponseError, match="announces 1125899906842624 bytes"):
+        transport.download("/file", into=ReceivedMemory())
