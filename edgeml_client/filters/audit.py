@@ -71,6 +71,7 @@ def _num_bytes(steps: Sequence[FilterStep], layout: Layout, *, num_before: int, 
     _, ending = split_coded_ending(steps)
     if ending is None:
         return layout.num_delta_bytes
+    ending = ending.for_layout(layout)
     num_values = num_before if ending.quantization else num_kept
     return expected_num_bytes(
         ending.coding, layout, num_values=num_values, bits_per_value=ending.bits_per_value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -19,17 +19,22 @@ from edgeml_client.filters.step import FilterStep
 from edgeml_client.filters.stochastic_sign import StochasticSignFilter
 from edgeml_client.filters.vector_filter import secure_generator
 from edgeml_client.schemas import UpdateHeader
+from edgeml_client.updates.array_names import is_variance
 from edgeml_client.updates.coding import Coding, encode_coded
+from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.vector import NumberSource
 
 __all__ = ["CodedEnding", "split_coded_ending"]
 
 _FLOATS: Final = Coding(values="float32")
-_SIGNS: Final = Coding(values="int8", scales="float32")
-"""Signs with a magnitude for each array, and 8 bits for what stochastic_sign leaves alone."""
+_SIGNS: Final = Coding(values="int4", scales="float32")
+"""Signs with a magnitude for each array."""
 
-_BITS_OF_A_SIGN: Final = 1.5
-"""What compression makes of the levels -127 and 127 in no order."""
+_SIGNS_BESIDE_VARIANCES: Final = Coding(values="int8", scales="float32")
+"""The same, and 8 bits for the variances, which stochastic_sign leaves alone."""
+
+_BITS_OF_A_SIGN: Final = {"int4": 1.02, "int8": 1.5}
+"""What compression makes of two levels in no order."""
 
 _WIDTHS: Final = (4, 8, 16)
 
@@ -57,7 +62,15 @@ class CodedEnding:
         """The bits of a value that is sent, before what compression makes of patterns in them."""
         if self.coding.scales is None:
             return 32.0
-        return math.log2(2 * self.quantization.largest_level + 1) if self.quantization else _BITS_OF_A_SIGN
+        if self.quantization is None:
+            return _BITS_OF_A_SIGN[self.coding.values]
+        return math.log2(2 * self.quantization.largest_level + 1)
+
+    def for_layout(self, layout: Layout) -> CodedEnding:
+        """Return how an update with these arrays is coded: signs are, but variances among them are not."""
+        if self.coding == _SIGNS and any(is_variance(name) for name in layout.names):
+            return replace(self, coding=_SIGNS_BESIDE_VARIANCES)
+        return self
 
     def encode(
         self,
@@ -81,7 +94,7 @@ class CodedEnding:
         return encode_coded(
             header,
             source,
-            coding=self.coding,
+            coding=self.for_layout(source.layout).coding,
             selected=selection.select(source) if selection else None,
             largest_level=grid.largest_level if grid else None,
             generator=(generator or secure_generator()) if is_random else None,

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from edgeml_client.errors import InvalidUpdateError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.arrays import Float32Array, raw_bytes
-from edgeml_client.updates.coding.frames import compress
+from edgeml_client.updates.coding.frames import compress, compress_noise
 from edgeml_client.updates.coding.index import encode_index
-from edgeml_client.updates.coding.levels import pack, quantize
+from edgeml_client.updates.coding.levels import have_one_magnitude, pack, quantize
 from edgeml_client.updates.coding.runs import Runs
 from edgeml_client.updates.coding.selection import Selected, count_to_keep, select_largest
 from edgeml_client.updates.coding.spec import (
@@ -111,6 +111,8 @@ class _Streams:
         self.scales.append(quantized.scales)
         raw = pack(quantized.levels, self.coding)
         frame = compress(raw)
+        if have_one_magnitude(quantized.levels):
+            frame = min(frame, compress_noise(raw), key=len)
         return frame if len(frame) < len(raw) else raw
 
     def file(self, header: UpdateHeader, *, size: int) -> bytes:

@@ -17,7 +17,7 @@ from edgeml_client.errors import InvalidUpdateError
 from edgeml_client.updates.arrays import Float32Array
 from edgeml_client.updates.coding.spec import Coding
 
-__all__ = ["Quantized", "dequantize", "pack", "quantize", "unpack"]
+__all__ = ["Quantized", "dequantize", "have_one_magnitude", "pack", "quantize", "unpack"]
 
 Levels = npt.NDArray[np.signedinteger[Any]]
 
@@ -124,6 +124,12 @@ def dequantize(
     numbers = levels.astype(np.float32)
     numbers *= np.repeat(scales, runs)
     return numbers
+
+
+def have_one_magnitude(levels: Levels) -> bool:
+    """Return whether levels that are not zero differ by nothing but their signs."""
+    magnitudes = np.abs(levels)
+    return bool(((magnitudes == magnitudes.max()) | (magnitudes == 0)).all())
 
 
 def pack(levels: Levels, coding: Coding) -> memoryview:
