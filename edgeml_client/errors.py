@@ -239,7 +239,7 @@ class NormExceededError(InvalidUpdateError):
 
 
 class FilterConfigError(ConfigurationError):
-    """A filter's type, keys or values are wrong."""
+    """A filter's type, keys or values are wrong, or it does not do what it declares."""
 
 
 class RoundStateError(EdgeMLClientError):

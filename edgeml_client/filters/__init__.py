@@ -1,5 +1,6 @@
 """Filters between training and upload: bound, hide, choose, shorten, and your own."""
 
+from edgeml_client.filters.built_in import BUILT_IN
 from edgeml_client.filters.clip import GradientClipFilter, NormValidationFilter
 from edgeml_client.filters.delta_filter import DataKind, DeltaFilter, FilterConfig
 from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
@@ -44,16 +45,5 @@ __all__ = [
     "run_filters_",
 ]
 
-for _built_in in (
-    GradientClipFilter,
-    GaussianNoiseFilter,
-    NormValidationFilter,
-    ExcludeFilter,
-    OnlyFilter,
-    SparsificationFilter,
-    LowRankFilter,
-    QuantizationFilter,
-    StochasticSignFilter,
-    ErrorFeedbackFilter,
-):
-    FilterRegistry.register(_built_in.filter_type, _built_in)
+for _filter_class in BUILT_IN:
+    FilterRegistry.register(_filter_class.filter_type, _filter_class)

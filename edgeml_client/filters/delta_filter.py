@@ -33,7 +33,8 @@ class DeltaFilter(ABC):
     Attributes:
         supported_data_kinds: The kinds of data it may touch; ``None`` means all. Other kinds skip it.
         effects: What it does to sensitivity, sparsity and bytes; by default it promises nothing. The order of
-            filters is checked from this, and a figure that it says stays is not measured again.
+            filters is checked from this, and the norm and the zeros that it speaks of are held against what
+            it did: a filter that breaks its word sends nothing.
 
     Example:
         >>> from edgeml_client import DeltaFilter, FilterRegistry, apply_filters

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from edgeml_client.filters.audit import RanFilter, audited
+from edgeml_client.filters.built_in import BUILT_IN
 from edgeml_client.filters.delta_filter import DataKind, DeltaFilter, FilterConfig
+from edgeml_client.filters.promises import Promises
 from edgeml_client.filters.resolve import resolve_filters
 from edgeml_client.filters.result import FilterResult
 from edgeml_client.filters.step import FilterStep
@@ -42,7 +44,8 @@ def apply_filters(
             ``False`` logs a warning instead.
 
     Raises:
-        FilterConfigError: A type, a key, a value or the order is wrong, or a name matches no array.
+        FilterConfigError: A type, a key, a value or the order is wrong, a name matches no array, or a filter
+            of your own did not do what it declares.
         NonFiniteError: An array holds NaN or Inf, before the first filter or after one of them.
         NormExceededError: ``norm_validation`` refused the update.
         ModelMismatchError: A filter changed names or shapes, or an entry is no array.
@@ -84,6 +87,7 @@ def run_filters_(
         generator: The source of noise; by default one seeded by the operating system.
 
     Raises:
+        FilterConfigError: A filter of the user's own did not do what it declares.
         NonFiniteError: An array holds NaN or Inf, before the first filter or after one of them.
         NormExceededError: ``norm_validation`` refused the update.
         ModelMismatchError: A filter changed names or shapes.
@@ -100,11 +104,23 @@ def _run_(
     step: FilterStep, vector: DeltaVector, examples: State, *, norm: float, generator: np.random.Generator
 ) -> float:
     """Filter ``vector`` in place, and return its norm afterwards."""
-    if isinstance(step.step, VectorFilter):
+    if isinstance(step.step, VectorFilter) and type(step.step) in BUILT_IN:
+        return step.step.apply_knowing_norm_(vector, norm=norm, generator=generator)
+    promises = Promises.of(step, vector, norm=norm)
+    norm_after = _run_own_(step, vector, examples, norm=norm, generator=generator)
+    promises.require_kept(vector, norm=norm_after)
+    return norm_after
+
+
+def _run_own_(
+    step: FilterStep, vector: DeltaVector, examples: State, *, norm: float, generator: np.random.Generator
+) -> float:
+    """Do the same for a filter that is not built in; what it declares is not checked here."""
+    if isinstance(step.step, VectorFilter) and step.step.works_on_vectors:
         return step.step.apply_knowing_norm_(vector, norm=norm, generator=generator)
     views = _views(vector, examples)
     passed = dict(views)
-    returned = step.step.process(passed, config=step.config)
+    returned = step.step.process(passed, config=None if isinstance(step.step, VectorFilter) else step.config)
     result = passed if returned is None else returned  # a filter may put new arrays into what it was passed
     vector.layout.require_same_arrays(
         layout_of(result),

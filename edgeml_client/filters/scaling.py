@@ -26,7 +26,7 @@ class ScalingFilter(VectorFilter):
     @property
     def only_scales(self) -> bool:
         """Whether :meth:`factor_for` is all there is to it; a subclass may have an operation of its own."""
-        return type(self).apply_knowing_norm_ is ScalingFilter.apply_knowing_norm_
+        return self.works_on_vectors and type(self).apply_knowing_norm_ is ScalingFilter.apply_knowing_norm_
 
     @abstractmethod
     def factor_for(self, norm: float) -> float:

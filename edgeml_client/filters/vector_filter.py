@@ -44,6 +44,11 @@ class VectorFilter(DeltaFilter):
         if "apply_" in vars(cls) and "apply_knowing_norm_" not in vars(cls):
             cls.apply_knowing_norm_ = VectorFilter.apply_knowing_norm_  # type: ignore[method-assign]
 
+    @property
+    def works_on_vectors(self) -> bool:
+        """Whether a pipeline runs :meth:`apply_`, not a :meth:`process` that a subclass has of its own."""
+        return type(self).process is VectorFilter.process
+
     def __init__(self, **values: Any) -> None:  # noqa: ANN401 - checked by parameters_type
         self._parameters = self.parameters_type.read(values, filter_type=self.filter_type)
 
@@ -96,6 +101,9 @@ class VectorFilter(DeltaFilter):
     @override
     def process(self, delta: dict[str, Any], config: FilterConfig | None = None) -> dict[str, Any]:
         """Return the filtered delta as new float32 arrays of the given kinds; ``delta`` stays as it is.
+
+        A pipeline calls this where a subclass overrides it, always without ``config``: the filter was made
+        from it, and may know more by now, such as its round.
 
         Raises:
             FilterConfigError: ``config`` is given and wrong; it replaces this filter's own parameters.

@@ -13,6 +13,7 @@ from edgeml_client.errors import NonFiniteError, NormExceededError
 from edgeml_client.filters import (
     DataKind,
     DeltaFilter,
+    FilterEffects,
     GaussianNoiseFilter,
     GradientClipFilter,
     QuantizationFilter,
@@ -260,10 +261,20 @@ class SevensForSelection(SparsificationFilter):
 class SevensForSigns(StochasticSignFilter):
     """Signs with an operation of their own, and no signs at all."""
 
+    effects = FilterEffects()
+
     def apply_(self, vector: DeltaVector, *, generator: np.random.Generator) -> None:
         """Write sevens, all but one."""
         vector.values.fill(7)
         vector.values[0] = 0.03125
+
+
+class SevensForProcess(GradientClipFilter):
+    """Clipping that overrides nothing but the method of any filter."""
+
+    def process(self, delta: dict[str, Any], config: Any = None) -> dict[str, Any]:
+        """Clip, then return sevens."""
+        return {name: np.full_like(array, 7) for name, array in super().process(delta, config).items()}
 
 
 class SevensForNoise(GaussianNoiseFilter):
@@ -294,15 +305,23 @@ class SevensKnowingTheNorm(GradientClipFilter):
         return vector.norm()
 
 
+def undeclared(own: DeltaFilter) -> DeltaFilter:
+    """Return a filter that no longer declares what the one it was made from does."""
+    own.effects = FilterEffects()
+    return own
+
+
 @pytest.mark.parametrize("allow_coded", [True, False])
 @pytest.mark.parametrize(
     "filters",
     [
-        [SevensForQuantization(8)],
-        [SevensForSelection(0.25)],
+        [undeclared(SevensForQuantization(8))],
+        [undeclared(SevensForSelection(0.25))],
         [GradientClipFilter(1.0), SevensForNoise(noise_multiplier=1.0)],
-        [SevensForClipping(1.0), {"type": "quantization", "bits": 8}],
-        [SevensKnowingTheNorm(1.0), {"type": "quantization", "bits": 8}],
+        [undeclared(SevensForClipping(1.0)), {"type": "quantization", "bits": 8}],
+        [undeclared(SevensKnowingTheNorm(1.0)), {"type": "quantization", "bits": 8}],
+        [undeclared(SevensForProcess(1.0)), {"type": "quantization", "bits": 8}],
+        [undeclared(SevensForProcess(1.0))],
     ],
     ids=lambda filters: type(filters[-1] if isinstance(filters[-1], DeltaFilter) else filters[0]).__name__,
 )
