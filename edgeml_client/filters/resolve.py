@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
@@ -13,6 +14,7 @@ from edgeml_client.filters.order import order_problems
 from edgeml_client.filters.registry import FilterRegistry
 from edgeml_client.filters.step import FilterStep
 from edgeml_client.schemas import RoundConfig
+from edgeml_client.updates.update_file import MAX_TRAIL_BYTES
 from edgeml_client.wording import quoted
 
 __all__ = ["filters_of", "resolve_announced", "resolve_filters"]
@@ -42,7 +44,8 @@ def resolve_filters(
             type, and keeps the order.
 
     Raises:
-        FilterConfigError: A type, a key, a value or the order is wrong.
+        FilterConfigError: A type, a key, a value or the order is wrong, or names take too many bytes for an
+            update.
 
     Example:
         >>> clip, noise = {"type": "gradient_clip", "max_norm": 1.0}, {"type": "gaussian_noise", "sigma": 0.1}
@@ -50,6 +53,7 @@ def resolve_filters(
         ['bounds', 'randomizes']
     """
     steps = _all_resolved(filters, data_kind, strict=strict)
+    _require_short((*behind, *steps))
     for problem in order_problems(steps, behind=behind):
         if strict:
             raise FilterConfigError(str(problem))
@@ -76,14 +80,33 @@ def resolve_announced(config: RoundConfig) -> tuple[FilterStep, ...]:
     device's update less than it looks is refused.
 
     Raises:
-        FilterConfigError: A type, a key or a value is wrong, or such an order is asked for.
+        FilterConfigError: A type, a key or a value is wrong, names take too many bytes for an update, or
+            such an order is asked for.
     """
     steps = _all_resolved(filters_of(config), DataKind.WEIGHT_DIFF, strict=True)
+    _require_short(steps)
     for problem in order_problems(steps):
         if problem.breaks_privacy:
             raise FilterConfigError(str(problem))
         _LOG.warning("the round asks for an unfortunate order, which is kept: %s", problem)
     return steps
+
+
+def _require_short(steps: Sequence[FilterStep]) -> None:
+    """Refuse filters that an update could not tell of: each update names those that it went through."""
+    num_bytes = [_num_bytes_in_header(step) for step in steps]
+    if sum(num_bytes) > MAX_TRAIL_BYTES:
+        longest = steps[num_bytes.index(max(num_bytes))]
+        raise FilterConfigError(
+            f"the filters and their parameters take {sum(num_bytes)} bytes in an update, most of them "
+            f"{longest.type!r}; at most {MAX_TRAIL_BYTES} fit: name modules or patterns instead of arrays"
+        )
+
+
+def _num_bytes_in_header(step: FilterStep) -> int:
+    """Return what a filter takes in a file's header, where the envelope is JSON in a string of JSON."""
+    entry = json.dumps(step.for_upload(), ensure_ascii=False)
+    return len(json.dumps(entry, ensure_ascii=False).encode(errors="surrogatepass"))
 
 
 def _all_resolved(

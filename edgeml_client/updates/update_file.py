@@ -30,6 +30,7 @@ from edgeml_client.updates.vector import DeltaVector, sum_of_squares
 
 __all__ = [
     "CHUNK_BYTES",
+    "MAX_TRAIL_BYTES",
     "UPDATE_CONTENT_TYPE",
     "UpdateFile",
     "encode_update",
@@ -44,6 +45,9 @@ UPDATE_CONTENT_TYPE: Final = "application/vnd.edgeml.update"
 
 _BYTES_PER_NAME: Final = 512
 _SLACK_BYTES: Final = 65_536
+MAX_TRAIL_BYTES: Final = 49_152
+"""What the filters in an envelope may take, as they are written there; the rest has room beside them."""
+
 CHUNK_BYTES: Final = 1 << 18
 """What is read at a time: with a block of sums beside it, it stays in the cache of one core."""
 

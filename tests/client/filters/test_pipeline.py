@@ -301,9 +301,9 @@ def test_a_message_stays_short_whatever_a_config_says(entry: Any) -> None:
     assert len(str(caught.value)) < 1000
 
 
-def test_a_pattern_of_a_megabyte_is_not_repeated() -> None:
+def test_a_long_pattern_is_not_repeated() -> None:
     with pytest.raises(FilterConfigError, match="matches no floating array") as caught:
-        apply_filters({"w": np.ones(1)}, [{"type": "exclude", "names": ["x" * 10**6]}])
+        apply_filters({"w": np.ones(1)}, [{"type": "exclude", "names": ["x" * 40_000]}])
 
     assert len(str(caught.value)) < 300
 
