@@ -14,7 +14,7 @@ from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.exchange import model_state
 from edgeml_lightning.naming import PERSONAL_PREFIX, parameter_names
 from edgeml_lightning.partition import BufferPolicy, Partition, partition
-from edgeml_lightning.strategies.arguments import check_decorated
+from edgeml_lightning.strategies.class_checks import check_class
 from edgeml_lightning.strategies.companions import Companions
 from edgeml_lightning.strategies.gradient_term import GradientTerm
 from edgeml_lightning.strategies.personal_model import ModelPair, PersonalModel
@@ -48,7 +48,7 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
             of the model, and the buffers of frozen layers, stay as they are.
 
     Raises:
-        ConfigurationError: An argument cannot work, or a subclass with new fields is no dataclass.
+        ConfigurationError: An argument cannot work, or the subclass is not written as it must be.
     """
 
     name: ClassVar[str] = ""
@@ -64,9 +64,9 @@ class FederatedStrategy(ABC):  # noqa: B024 - LightningCLI takes the subclasses 
     trainable_only: bool = field(default=False, kw_only=True)
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
-        """Refuse a class whose fields its constructor would not know, before that complains of them."""
+        """Refuse a class with a slip in it, before its constructor complains of arguments."""
         del args, kwargs
-        check_decorated(cls)
+        check_class(cls)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:

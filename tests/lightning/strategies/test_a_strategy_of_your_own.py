@@ -65,6 +65,23 @@ def test_a_subclass_without_new_fields_needs_no_decorator() -> None:
     assert OnlyMethods(2.0).reach == 2.0
 
 
+@pytest.mark.parametrize("value", ["gradient_term", "turns", "personal_model", "companions"])
+def test_a_value_that_is_a_method_is_told_to_become_a_property(value: str) -> None:
+    kind = type("Mine", (FederatedStrategy,), {value: lambda self: None})
+
+    with pytest.raises(ConfigurationError, match=rf"Mine.{value} is a method.*write @property above it"):
+        kind()
+
+
+@pytest.mark.parametrize("declared", ["round_fields", "optional_round_fields"])
+@pytest.mark.parametrize("name", ["proximal_mu", "reach"], ids=["of a round alone", "of the class alone"])
+def test_a_field_that_rounds_fill_must_be_one_of_both(declared: str, name: str) -> None:
+    kind = type("Mine", (Decorated,), {declared: (name,)})
+
+    with pytest.raises(ConfigurationError, match=f"Mine lets rounds fill {name}, which must be"):
+        kind()
+
+
 def test_a_strategy_cannot_be_called_as_arrays_of_a_personal_model_are() -> None:
     class Personal(FederatedStrategy):
         pass
