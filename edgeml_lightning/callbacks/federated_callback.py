@@ -38,6 +38,7 @@ from edgeml_lightning.callbacks.sample_count import shard_of, total_samples
 from edgeml_lightning.callbacks.second_model_hooks import SecondModelHooks
 from edgeml_lightning.callbacks.weight_averages import restart_averages_
 from edgeml_lightning.distributed import LocalRanks, Ranks
+from edgeml_lightning.distributed.sharding import reshard_
 from edgeml_lightning.distributed.training_processes import ranks_of
 from edgeml_lightning.errors import FederationError
 from edgeml_lightning.personalization import PersonalState, PersonalStore
@@ -139,6 +140,7 @@ class FederatedCallback(SecondModelHooks):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         require_lightning(trainer, kind=L.Trainer)
         require_lightning(pl_module, kind=L.LightningModule)
+        reshard_(pl_module)
         if stage == TrainerFn.FITTING:
             check_trainer(trainer)
 
@@ -154,6 +156,10 @@ class FederatedCallback(SecondModelHooks):
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.strategy.restore_checkpoint_after_setup and self._round is None:
             self._begin(trainer, pl_module)
+
+    @override
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        reshard_(pl_module)
 
     @override
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-__all__ = ["is_sharded", "placed_like", "whole_tensor"]
+__all__ = ["is_sharded", "placed_like", "reshard_", "whole_tensor"]
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -29,3 +30,15 @@ def placed_like(whole: Tensor, other: Tensor) -> Tensor:
     if not isinstance(other, DTensor):
         return copy
     return distribute_tensor(copy, other.device_mesh, other.placements, src_data_rank=None)
+
+
+def reshard_(module: nn.Module) -> None:
+    """Let a module hold the shards again where a forward pass without a backward one left the whole.
+
+    FSDP2 leaves the parameters of a root module whole after its forward pass, as other objects than those of
+    the optimizers, and only the backward pass puts the shards back. After a validation their names, and
+    optimizers built from them, would be those of objects that no training updates.
+    """
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from lightning.pytorch.strategies import Strategy as LightningStrategy
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 from edgeml_client import FederatedClient
@@ -66,14 +66,18 @@ class Net(L.LightningModule):
         self.momentum = momentum
 
     def configure_model(self) -> None:
-        if self._device_mesh is not None:
-            for part in self.parts.values():
+        """Shard what is not yet sharded: every fit calls it again."""
+        for part in self.parts.values() if self._device_mesh is not None else ():
+            if not isinstance(part, FSDPModule):
                 fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = loss_of(self.parts, batch)
         self.log("train_loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.log("val_loss", loss_of(self.parts, batch), sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=self.momentum)
@@ -114,6 +118,7 @@ class Case:
     make: Callable[[], L.LightningModule] = Net
     num_rounds: int = 1
     is_personal: bool = True
+    is_measured: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
@@ -128,6 +133,9 @@ CASES: dict[str, Case] = {
     "scaffold": Case(Scaffold(), lambda: Net(momentum=0.0), num_rounds=2, is_personal=False),
     "ditto module": Case(None, TwinNet, num_rounds=2, arguments={"gradient_clip_val": 0.5}),
     "fedper": Case(FedPer(["parts.head"]), num_rounds=2),
+    "fedper with validation": Case(
+        FedPer(["parts.head"]), num_rounds=2, is_measured=True, arguments={"num_sanity_val_steps": -1}
+    ),
     "two rounds": Case(FedAvg(), num_rounds=2, is_personal=False),
     "compiled": Case(FedAvg(), lambda: Net(compiled=True)),
 }
@@ -208,7 +216,9 @@ def play(given: Given, kind: Kind, name: str) -> Played:
     for _ in range(case.num_rounds):
         callback = FederatedCallback(given, model=name, strategy=case.strategy)
         module = case.make()
-        trainer(kind, callback, **case.arguments).fit(module, loader(kind))
+        trainer(kind, callback, **case.arguments).fit(
+            module, loader(kind), loader(kind) if case.is_measured else None
+        )
         assert callback.last_round is not None
         records.append(callback.last_round)
         if case.num_rounds > 1 and case.is_personal:
