@@ -39,11 +39,17 @@ class Carried(Protocol):
     """What a trainer of many rounds takes along from round to round, and over restarts."""
 
     def packed(self) -> tuple[dict[str, JsonValue], dict[str, Tensor]]:
-        """Return it as it is now, in plain JSON and in tensors on the CPU."""
+        """Return it as it is now, in plain JSON and in tensors on the CPU.
+
+        Of several processes that train together, the first returns what is the same in all.
+        """
         ...
 
     def unpack_(self, carried: Mapping[str, JsonValue], arrays: Mapping[str, Tensor]) -> None:
-        """Put it to what :meth:`packed` returned earlier, perhaps in another process."""
+        """Put it to what :meth:`packed` returned earlier, perhaps in another process.
+
+        Of several processes, each is given what the first returned, with its own in place of the same names.
+        """
         ...
 
 
@@ -105,11 +111,14 @@ class RoundStreams:
         def settle() -> list[tuple[RoundMarks, bool]]:
             return _settled(_Files(*files), everywhere) if files is not None else []
 
-        self._marks, is_moved = ranks.on_first(settle)[trainer.global_rank]
+        settled = ranks.on_first(settle)
+        self._marks, is_moved = settled[trainer.global_rank]
+        mine, firsts = self._marks.began, settled[0][0].began
         if is_moved:
-            restore_randomness_(self._marks.began.randomness)
-            self._carried.unpack_(self._marks.began.carried, self._marks.began.arrays)
-        self._place = BatchPlace.at_start(self._marks.began.randomness)
+            restore_randomness_(mine.randomness)
+        if any(is_any_moved for _, is_any_moved in settled):
+            self._carried.unpack_({**firsts.carried, **mine.carried}, {**firsts.arrays, **mine.arrays})
+        self._place = BatchPlace.at_start(mine.randomness)
 
     def go_on(self, trainer: L.Trainer, saved: Mapping[str, Any] | None) -> None:
         """Go on in the middle of the round, from what :meth:`state` returned for a checkpoint.
@@ -166,7 +175,8 @@ class RoundStreams:
 
 def _settled(files: _Files, here: Sequence[RoundMarks]) -> list[tuple[RoundMarks, bool]]:
     """Return the marks to begin with, by rank, and whether they are elsewhere than the process stands."""
-    settled = [_settle(files, mine, rank=rank) for rank, mine in enumerate(here)]
+    found = _of_one_round([_find(files, rank=rank) for rank in range(len(here))], round_id=here[0].round_id)
+    settled = [_settle(files, mine, found[rank], rank=rank) for rank, mine in enumerate(here)]
     if any(is_moved for _, is_moved in settled):
         _log.info(
             "%s: random streams are those with which it began, or the round before it ended", here[0].round_id
@@ -174,8 +184,19 @@ def _settled(files: _Files, here: Sequence[RoundMarks]) -> list[tuple[RoundMarks
     return settled
 
 
-def _settle(files: _Files, here: RoundMarks, *, rank: int) -> tuple[RoundMarks, bool]:
-    found = _find(files, rank=rank)
+def _of_one_round(found: Sequence[RoundMarks | None], *, round_id: str) -> list[RoundMarks | None]:
+    """Return the marks without those of processes that were not there in the last round of the first.
+
+    A round that was cut off when it began may have been marked by the first alone; then the others' marks are
+    of the round before it.
+    """
+    last = found[0].round_id if found[0] is not None else None
+    return [marks if marks is None or last in {marks.round_id, round_id} else None for marks in found]
+
+
+def _settle(
+    files: _Files, here: RoundMarks, found: RoundMarks | None, *, rank: int
+) -> tuple[RoundMarks, bool]:
     start = None
     if found is not None:
         start = found.to_start_from(round_id=here.round_id, seed=here.seed, process=here.process)

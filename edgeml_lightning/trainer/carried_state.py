@@ -18,7 +18,7 @@ from edgeml_lightning.personalization.optimizer_state import (
     named_optimizer_state,
     restore_optimizer_state_,
 )
-from edgeml_lightning.randomness import RandomState
+from edgeml_lightning.randomness import RandomState, capture_randomness, restore_randomness_
 from edgeml_lightning.trainer.counters import read_counters, set_counters_
 from edgeml_lightning.trainer.cycling import DataPlace, LocalSteps
 
@@ -82,12 +82,28 @@ class CarriedState(L.Callback):
         self._optimizer = OptimizerState()
         self._schedules: dict[str, Any] = {}
         self._given: dict[str, Any] = {}
+        self._trained: L.LightningModule | None = None
+        self._streams: RandomState | None = None
+
+    def hold_streams(self) -> None:
+        """Let the random streams go on from here in the next fit.
+
+        With several processes Lightning begins every fit with the seed of ``seed_everything`` again, and
+        every round would draw the same dropout. What a fit draws before it trains stays repeatable.
+        """
+        self._streams = capture_randomness() if self._trainer.world_size > 1 else None
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._trained = None
+        if self._streams is not None:
+            restore_randomness_(self._streams)
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        restore_optimizer_state_(trainer.optimizers, parameter_names(pl_module), self._optimizer)
+        self._trained = pl_module
         self._given = copy.deepcopy(_given_settings(trainer))
-        _restore_schedules_(trainer, copy.deepcopy(self._schedules), given=self._given)
+        self._restore_(pl_module)
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -98,14 +114,20 @@ class CarriedState(L.Callback):
             self._schedules = {"given": self._given} | copy.deepcopy(_read_schedules(trainer))
 
     def packed(self) -> tuple[dict[str, JsonValue], dict[str, Tensor]]:
-        """Return all of it, in plain JSON and in tensors."""
-        carried: dict[str, JsonValue] = {
-            "counters": read_counters(self._trainer),
-            "schedules": _as_text(self._schedules),
-            "optimizer_numbers": dict(self._optimizer.numbers),
-            "optimizer_kinds": dict(self._optimizer.kinds),
-        }
-        arrays = with_prefix(self._optimizer.tensors, _OPTIMIZER)
+        """Return all of it, in plain JSON and in tensors; processes after the first return their place alone.
+
+        The rest is the same in all processes, and must stay so over restarts with more or fewer of them.
+        """
+        carried: dict[str, JsonValue] = {}
+        arrays: dict[str, Tensor] = {}
+        if self._trainer.is_global_zero:
+            carried = {
+                "counters": read_counters(self._trainer),
+                "schedules": _as_text(self._schedules),
+                "optimizer_numbers": dict(self._optimizer.numbers),
+                "optimizer_kinds": dict(self._optimizer.kinds),
+            }
+            arrays = with_prefix(self._optimizer.tensors, _OPTIMIZER)
         place = None if self._local_steps is None else self._local_steps.place
         if place is not None:
             tensors, numbers = place.began.taken_apart()
@@ -139,6 +161,12 @@ class CarriedState(L.Callback):
                     place["pass_number"],
                 )
             )
+        if self._trained is not None:  # a sharded module's round begins when training has started
+            self._restore_(self._trained)
+
+    def _restore_(self, module: L.LightningModule) -> None:
+        restore_optimizer_state_(self._trainer.optimizers, parameter_names(module), self._optimizer)
+        _restore_schedules_(self._trainer, copy.deepcopy(self._schedules), given=self._given)
 
 
 def _groups(trainer: L.Trainer) -> list[dict[str, Any]]:

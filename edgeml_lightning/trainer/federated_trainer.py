@@ -123,15 +123,15 @@ class FederatedTrainer:
         self._fresh = FreshCallbacks(self.trainer)
         self._next = NextRound(model=model, wait_s=wait_s, clock=clock or SystemClock())
         self._local_steps = None if local_steps is None else LocalSteps(self.trainer, num_steps=local_steps)
-        carried = CarriedState(
+        self._carried = CarriedState(
             self.trainer,
             limits=self._limits,
             optimizers=optimizers,
             schedules=schedules,
             local_steps=self._local_steps,
         )
-        self.callback.carried = carried
-        _insert_(callbacks_of(self.trainer), carried, self.callback)
+        self.callback.carried = self._carried
+        _insert_(callbacks_of(self.trainer), self._carried, self.callback)
 
     def fit(
         self,
@@ -217,6 +217,7 @@ class FederatedTrainer:
             return None
         self._fresh.restore_()
         self._limits.move_to_here_(self.trainer)
+        self._carried.hold_streams()
         with (
             _checkpoints_go_on(),
             self._cycled(module, datamodule=datamodule, train_dataloaders=train_dataloaders) as data,

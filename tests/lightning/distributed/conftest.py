@@ -10,7 +10,7 @@ import pytest
 from edgeml_lightning import Scaffold, model_state
 from edgeml_server import EmbeddedServer
 from tests.lightning.distributed.launch import values_of
-from tests.lightning.distributed.scenarios import CASES, Kind, Played, Seat, State, play_all
+from tests.lightning.distributed.scenarios import CASES, Kind, Net, Played, Seat, State, play_all
 
 PLAYED: dict[Kind, list[str]] = {
     "ddp": [name for name in CASES if name != "two rounds"],
@@ -45,6 +45,11 @@ class Organization:
         self.plane.register_model(org_id=self.org_id, name=name, state=state)
         status = self.plane.create_round(org_id=self.org_id, model=name, num_rounds=CASES[name].num_rounds)
         return status.round_id
+
+    def open_stepped_rounds(self, num_rounds: int) -> None:
+        """Register the model of the rounds that hand something on, and open them."""
+        self.plane.register_model(org_id=self.org_id, name="stepped", state=model_state(Net()))
+        self.plane.create_round(org_id=self.org_id, model="stepped", num_rounds=num_rounds)
 
     def newest(self, names: list[str]) -> dict[str, State]:
         """Return the newest version of each model."""
