@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing_extensions import Buffer
 __all__ = [
     "PART_SUFFIX",
     "flushing_early",
+    "in_pieces",
     "replacing",
     "sync_content",
     "sync_folder",
     "write_all",
+    "write_digested",
     "write_durably",
 ]
 
@@ -59,10 +62,40 @@ def replacing(path: Path, *, mode: int = 0o600) -> Generator[BinaryIO]:
 
 def write_durably(path: Path, data: bytes | memoryview, *, mode: int = 0o600) -> None:
     """Put ``data`` in the place of ``path``; see :func:`replacing`."""
-    view = memoryview(data)
     with replacing(path, mode=mode) as file, flushing_early(file) as write:
-        for start in range(0, len(view), _PIECE_BYTES):
-            write(view[start : start + _PIECE_BYTES])
+        for piece in in_pieces(data):
+            write(piece)
+
+
+def write_digested(path: Path, pieces: Iterable[Buffer]) -> bytes:
+    """Put the pieces in the place of ``path``, see :func:`replacing`; return their SHA-256, 32 bytes.
+
+    A second thread takes it, while this one computes and writes the next piece and waits for the disk.
+
+    Args:
+        path: The file; its folder must be there.
+        pieces: Each stays as it is until the next but one is asked for.
+    """
+    sha256 = hashlib.sha256()
+    with (
+        replacing(path) as file,
+        flushing_early(file) as write,
+        ThreadPoolExecutor(1, thread_name_prefix="edgeml-digest") as second_thread,
+    ):
+        digesting: Future[None] | None = None
+        for piece in pieces:
+            if digesting is not None:
+                digesting.result()
+            digesting = second_thread.submit(sha256.update, piece)
+            write(piece)
+    return sha256.digest()
+
+
+def in_pieces(data: bytes | memoryview) -> Iterator[memoryview]:
+    """Yield ``data`` from its start, a MiB at a time and not copied."""
+    view = memoryview(data)
+    for start in range(0, len(view), _PIECE_BYTES):
+        yield view[start : start + _PIECE_BYTES]
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def cases(size: str) -> Cases:
     in_memory = Outbox(Path(folder.name, "in-memory"))
     calls: dict[str, Call] = {
         "dense float32, in memory": lambda: len(
-            made_from(base, updated, [], in_memory, round_number=next(numbers)).data
+            bytes(made_from(base, updated, [], in_memory, round_number=next(numbers)).data)
         )
     }
     calls |= {f"{title}, on disk and synced": stored(title) for title in PIPELINES}

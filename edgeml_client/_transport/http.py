@@ -16,7 +16,7 @@ import stamina
 from pydantic import JsonValue, TypeAdapter
 
 from edgeml_client._transport.answers import Answer, parse_answer, read_answer, refused, shown_url
-from edgeml_client._transport.bodies import Body, BytesBody, FileBody, json_body
+from edgeml_client._transport.bodies import Body, content_body, json_body
 from edgeml_client._transport.downloads import Download, Downloading, Sink
 from edgeml_client._transport.logs import discreetly
 from edgeml_client._transport.pool import ConnectionPool
@@ -107,7 +107,7 @@ class HttpTransport:
         *,
         params: Mapping[str, QueryValue] | None = None,
         body: WireBody | Mapping[str, JsonValue] | Body | None = None,
-        content: bytes | memoryview | Path | None = None,
+        content: bytes | memoryview | Path | Body | None = None,
         headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         timeout: float | None = None,
@@ -135,10 +135,10 @@ class HttpTransport:
             AuthError: There is no usable token.
             ConfigurationError: The address cannot be called at all.
         """
-        if content is not None:
-            wire: Body | None = FileBody(content) if isinstance(content, Path) else BytesBody(content)
-        else:
+        if content is None:
             wire = json_body(body) if isinstance(body, WireBody | Mapping) else body
+        else:
+            wire = content_body(content)
         if method in _NEEDS_KEY and idempotency_key is None:
             idempotency_key = uuid.uuid4().hex
         sent = {"Accept": "application/json", **(headers or {})}

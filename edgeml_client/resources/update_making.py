@@ -18,7 +18,8 @@ from edgeml_client.updates.coding.coded_source import CodedSource
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.streamed_delta import StreamedDelta
-from edgeml_client.updates.update_file import encode_update, encode_vector, open_update
+from edgeml_client.updates.streamed_update import StreamedUpdate
+from edgeml_client.updates.update_file import encode_update, open_update
 from edgeml_client.updates.vector import DeltaVector, NumberSource
 
 __all__ = ["MadeUpdate", "make_update"]
@@ -31,12 +32,12 @@ class MadeUpdate:
     """An update that is ready to be stored.
 
     Attributes:
-        data: The update file.
+        data: The update file. One that is streamed needs the delta as it is, until it was sent.
         left_out: With error feedback, what the file lacks; it is stored together with the file. Until then
             the delta must stay as it is.
     """
 
-    data: bytes | memoryview
+    data: bytes | StreamedUpdate
     left_out: LeftOut | None = None
 
 
@@ -55,8 +56,9 @@ def make_update(
     With error feedback the numbers are the same either way: for a control plane that reads no coded updates,
     the coded one is decoded again on this device.
 
-    A coded update of a streamed delta, after filters that only scale, is made in a few blocks of memory:
-    beside the file, what is selected is all that is ever held.
+    An update of a streamed delta, after filters that only scale, is made in a few blocks of memory. Of a
+    coded one the file and what is selected are all that is ever held; a dense one is computed where it is
+    read.
 
     Args:
         delta: The floating arrays that are not private; arrays are not changed, a vector is overwritten.
@@ -76,8 +78,8 @@ def make_update(
     """
     before, ending = split_coded_ending(steps)
     if ending is None or not (allow_coded or ending.has_error_feedback):
-        vector, trail = _run(delta, steps, generator)
-        return MadeUpdate(encode_vector(header_for(trail), vector))
+        filtered, factors, trail = _filtered(delta, steps, generator)
+        return MadeUpdate(StreamedUpdate(header_for(trail), CodedSource(filtered, factors, None)))
     filtered, factors, trail = _filtered(delta, before, generator)
     header = header_for((*trail, *_audit(ending.steps)))
     residual = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client._transport.paths import endpoint
@@ -27,6 +27,7 @@ from edgeml_client.schemas import Capability, UpdateReceipt, WeightsUpload
 from edgeml_client.updates.coding.left_out import LeftOut
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.outbox import Outbox, PendingUpdate
+from edgeml_client.updates.streamed_update import StreamedUpdate
 from edgeml_client.updates.torch_format import dumps_state_dict
 from edgeml_client.updates.update_file import UPDATE_CONTENT_TYPE, read_arrays
 
@@ -43,6 +44,9 @@ _REFUSED_FOR_GOOD: Final = (
     UnprocessableError,
 )
 _SEND_PATIENCE_S: Final = 600.0
+
+UpdateData: TypeAlias = bytes | memoryview | StreamedUpdate
+"""An update file, in memory or computed where it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class UpdateSender:
             for name in (Capability.UPDATES_BINARY, Capability.UPDATES_CODED)
         )
 
-    def store(self, data: bytes | memoryview, *, left_out: LeftOut | None = None) -> PendingUpdate:
+    def store(self, data: UpdateData, *, left_out: LeftOut | None = None) -> PendingUpdate:
         """Put an update file into the outbox; from here on it will be sent, sooner or later.
 
         Args:
@@ -103,7 +107,7 @@ class UpdateSender:
         return self._outbox.put(data, left_out=left_out)
 
     def send(
-        self, update: PendingUpdate, data: bytes | memoryview, *, announced: tuple[str, ...] = ()
+        self, update: PendingUpdate, data: UpdateData, *, announced: tuple[str, ...] = ()
     ) -> tuple[UpdateReceipt, int]:
         """Send a stored update, and return the receipt and the bytes of the request.
 
@@ -156,7 +160,7 @@ class UpdateSender:
         return FlushReport(receipts=tuple(receipts), rejected=tuple(rejected))
 
     def _send(
-        self, update: PendingUpdate, data: bytes | memoryview | Path, *, announced: tuple[str, ...] = ()
+        self, update: PendingUpdate, data: UpdateData | Path, *, announced: tuple[str, ...] = ()
     ) -> tuple[UpdateReceipt, int]:
         is_binary = Capability.UPDATES_BINARY in announced or Capability.UPDATES_BINARY in self._capabilities
         try:
@@ -167,9 +171,7 @@ class UpdateSender:
         self._outbox.remove(update)
         return receipt, num_bytes
 
-    def _send_binary(
-        self, update: PendingUpdate, data: bytes | memoryview | Path
-    ) -> tuple[UpdateReceipt, int]:
+    def _send_binary(self, update: PendingUpdate, data: UpdateData | Path) -> tuple[UpdateReceipt, int]:
         receipt = self._transport.call(
             "POST",
             endpoint("/training/rounds/{}/updates", update.header.round_id),
@@ -183,11 +185,10 @@ class UpdateSender:
         )
         return receipt, update.num_bytes
 
-    def _send_legacy(
-        self, update: PendingUpdate, data: bytes | memoryview | Path
-    ) -> tuple[UpdateReceipt, int]:
+    def _send_legacy(self, update: PendingUpdate, data: UpdateData | Path) -> tuple[UpdateReceipt, int]:
         header = update.header
-        saved = base64.b64encode(dumps_state_dict(read_arrays(data))).decode()
+        content = bytes(data) if isinstance(data, StreamedUpdate) else data
+        saved = base64.b64encode(dumps_state_dict(read_arrays(content))).decode()
         body = WeightsUpload(
             model_id=header.model_id,
             version=header.base_version,

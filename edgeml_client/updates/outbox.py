@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,13 @@ from typing import Final, TypeAlias
 
 from filelock import FileLock, Timeout
 
-from edgeml_client.durable import PART_SUFFIX, sync_folder, write_durably
+from edgeml_client.durable import PART_SUFFIX, in_pieces, sync_folder, write_digested
 from edgeml_client.errors import ConfigurationError, InvalidUpdateError, OutboxBusyError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.coding.left_out import LeftOut
 from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore
 from edgeml_client.updates.paths import path_segment
+from edgeml_client.updates.streamed_update import StreamedUpdate
 from edgeml_client.updates.update_file import read_update_header
 
 __all__ = ["Outbox", "PendingUpdate", "path_segment"]
@@ -86,7 +86,9 @@ class Outbox:
         self.folder = folder
         self.residuals = residuals or ResidualStore(folder)
 
-    def put(self, data: bytes | memoryview, *, left_out: LeftOut | None = None) -> PendingUpdate:
+    def put(
+        self, data: bytes | memoryview | StreamedUpdate, *, left_out: LeftOut | None = None
+    ) -> PendingUpdate:
         """Store an update file for good, in place of an older one of the same round; then return it.
 
         Args:
@@ -99,20 +101,19 @@ class Outbox:
             OutboxBusyError: Another process holds the folder for more than a minute.
             ConfigurationError: The folder cannot be written, or the disk is full.
         """
-        header = read_update_header(data)
+        if isinstance(data, StreamedUpdate):
+            header, num_bytes, pieces = data.header, data.num_bytes, data.pieces()
+        else:
+            header, num_bytes, pieces = read_update_header(data), len(data), in_pieces(data)
         path = self.folder / f"{path_segment(header.round_id)}{_SUFFIX}"
         try:
             self._make_folder()
-            with (
-                self._lock("write", timeout_s=_WRITE_TIMEOUT_S),
-                ThreadPoolExecutor(1, thread_name_prefix="edgeml-digest") as second_thread,
-            ):
-                digest = second_thread.submit(_sha256_of_memory, data)  # while this one waits for the disk
+            with self._lock("write", timeout_s=_WRITE_TIMEOUT_S):
                 if left_out is None:
-                    write_durably(path, data)
+                    sha256 = write_digested(path, pieces)
                 else:
-                    self._put_both(path, header, digest, data, left_out)
-                return PendingUpdate(path, header, len(data), digest.result(), _stamp_of(path))
+                    sha256 = self._put_both(path, header, pieces, left_out)
+                return PendingUpdate(path, header, num_bytes, sha256, _stamp_of(path))
         except OSError as exc:
             raise ConfigurationError(
                 f"the update cannot be stored in {self.folder}: {exc.strerror or exc}; make room, or pass a "
@@ -120,25 +121,21 @@ class Outbox:
             ) from exc
 
     def _put_both(
-        self,
-        path: Path,
-        header: UpdateHeader,
-        digest: Future[bytes],
-        data: bytes | memoryview,
-        left_out: LeftOut,
-    ) -> None:
+        self, path: Path, header: UpdateHeader, pieces: Iterable[memoryview], left_out: LeftOut
+    ) -> bytes:
         self._settle()
-        write_durably(path.with_suffix(_PREPARED), data)
+        sha256 = write_digested(path.with_suffix(_PREPARED), pieces)
         mark = ResidualMark(
             model_id=header.model_id,
             round_id=header.round_id,
             base_digest=header.base_digest,
-            update_digest=f"sha256:{digest.result().hex()}",
+            update_digest=f"sha256:{sha256.hex()}",
         )
         try:
             self.residuals.stage(left_out, mark).commit()
         finally:
             self._settle()
+        return sha256
 
     def _settle(self) -> None:
         """Give prepared updates their name if their residual counts, and remove the others."""
@@ -261,10 +258,6 @@ class Outbox:
 
 def _has_error_feedback(header: UpdateHeader) -> bool:
     return any(entry.get("type") == _ERROR_FEEDBACK for entry in header.filters)
-
-
-def _sha256_of_memory(data: bytes | memoryview) -> bytes:
-    return hashlib.sha256(data).digest()
 
 
 def _sha256_of(path: Path) -> bytes:

@@ -8,7 +8,6 @@ registered floating arrays, all of them except those the header lists as ``priva
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,7 @@ from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.mapped_file import let_go, map_file, read_into
 from edgeml_client.updates.model_file import in_file_order
 from edgeml_client.updates.safetensors_header import MAX_HEADER_BYTES, Header, build_header, read_header
-from edgeml_client.updates.vector import DeltaVector, sum_of_squares
+from edgeml_client.updates.vector import sum_of_squares
 
 __all__ = [
     "CHUNK_BYTES",
@@ -34,11 +33,11 @@ __all__ = [
     "UPDATE_CONTENT_TYPE",
     "UpdateFile",
     "encode_update",
-    "encode_vector",
     "max_update_bytes",
     "open_update",
     "read_arrays",
     "read_update_header",
+    "refuse_private",
 ]
 
 UPDATE_CONTENT_TYPE: Final = "application/vnd.edgeml.update"
@@ -72,7 +71,7 @@ def encode_update(header: UpdateHeader, delta: State) -> bytes:
         InvalidUpdateError: A private array is part of ``delta``.
         NonFiniteError: An array holds NaN or Inf.
     """
-    _refuse_private(header, delta)
+    refuse_private(header, delta)
     specs = in_file_order(layout_of(delta).as_float32())
     bodies = [raw_bytes(delta[spec.name], dtype="F32") for spec in specs]
     for spec, body in zip(specs, bodies, strict=True):
@@ -81,29 +80,12 @@ def encode_update(header: UpdateHeader, delta: State) -> bytes:
     return b"".join([build_header(specs, {UPDATE_KEY: header.model_dump_json()}), *bodies])
 
 
-def encode_vector(header: UpdateHeader, vector: DeltaVector) -> bytes | memoryview:
-    """Return the update file of a vector, in the vector's own memory where that has room for the header.
-
-    The vector holds the body of the file as it is: what is written to it later changes the file.
-
-    Args:
-        header: The envelope.
-        vector: Finite numbers, as taking its norm shows, without the private arrays.
+def refuse_private(header: UpdateHeader, names: Iterable[str]) -> None:
+    """Return if none of the arrays is one that stays on the device.
 
     Raises:
-        InvalidUpdateError: A private array is part of ``vector``.
+        InvalidUpdateError: One is.
     """
-    _refuse_private(header, vector.layout.names)
-    head = build_header(vector.layout.specs, {UPDATE_KEY: header.model_dump_json()})
-    body, storage = raw_bytes(vector.values, dtype="F32"), vector.storage
-    start = -1 if storage is None else storage.size - len(body) - len(head)
-    if storage is None or start < 0 or sys.byteorder == "big":
-        return b"".join([head, body])
-    storage[start : start + len(head)] = np.frombuffer(head, np.uint8)
-    return storage[start:].data.toreadonly()
-
-
-def _refuse_private(header: UpdateHeader, names: Iterable[str]) -> None:
     leaking = sorted(set(header.private) & set(names))
     if leaking:
         raise InvalidUpdateError(f"private arrays must stay on the device, but the delta holds {leaking}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
@@ -18,10 +18,6 @@ __all__ = ["BLOCK", "DeltaVector", "NumberSource", "blocks_of", "norm_from", "su
 
 BLOCK: Final = 1 << 16
 """Numbers that are worked on at a time: few enough to stay in a core's cache between two operations."""
-
-_ROOM_BYTES: Final = 1 << 16
-_ROOM_BYTES_PER_ARRAY: Final = 256
-_ALIGNMENT: Final = 64
 
 
 class NumberSource(Protocol):
@@ -72,8 +68,6 @@ class DeltaVector:
     Attributes:
         values: All numbers, contiguous and writable.
         layout: Names and shapes; every dtype is float32.
-        storage: The bytes of ``values`` with some spare ones before them, where the header of an update file
-            finds room; ``None`` if there are none.
 
     Example:
         >>> vector = DeltaVector.of({"b": np.ones(2, np.float32), "a": np.zeros((1, 2), np.float32)})
@@ -83,7 +77,6 @@ class DeltaVector:
 
     values: Float32Array
     layout: Layout
-    storage: npt.NDArray[np.uint8] | None = field(default=None, repr=False)
 
     @classmethod
     def empty(cls, layout: Layout) -> DeltaVector:
@@ -92,10 +85,7 @@ class DeltaVector:
         Args:
             layout: Of float32 arrays.
         """
-        names = sum(_ROOM_BYTES_PER_ARRAY + 2 * len(spec.name) for spec in layout)
-        room = -(-(_ROOM_BYTES + names) // _ALIGNMENT) * _ALIGNMENT
-        storage = np.empty(room + layout.num_bytes, np.uint8)
-        return cls(storage[room:].view(np.float32), layout, storage)
+        return cls(np.empty(layout.size, np.float32), layout)
 
     @classmethod
     def of(cls, arrays: State) -> DeltaVector:

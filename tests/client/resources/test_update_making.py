@@ -70,14 +70,16 @@ def make(
 
 
 def numbers_in(made: MadeUpdate) -> list[float]:
-    return [x for _, array in open_update(made.data, LAYOUT).arrays() for x in array.reshape(-1).tolist()]
+    return [
+        x for _, array in open_update(bytes(made.data), LAYOUT).arrays() for x in array.reshape(-1).tolist()
+    ]
 
 
 def test_sparsified_updates_are_coded_where_that_is_read(tmp_path: Path) -> None:
     coded, dense = make(TOP_HALF, tmp_path), make(TOP_HALF, tmp_path, allow_coded=False)
 
-    assert isinstance(open_update(coded.data, LAYOUT), CodedUpdateFile)
-    assert isinstance(open_update(dense.data, LAYOUT), UpdateFile)
+    assert isinstance(open_update(bytes(coded.data), LAYOUT), CodedUpdateFile)
+    assert isinstance(open_update(bytes(dense.data), LAYOUT), UpdateFile)
     assert numbers_in(coded) == numbers_in(dense) == [4.0, -1.0, 0, 0, -3.0, 0, 0, 2.0]
     assert coded.left_out is dense.left_out is None
 
@@ -85,7 +87,7 @@ def test_sparsified_updates_are_coded_where_that_is_read(tmp_path: Path) -> None
 def test_filters_that_cannot_be_coded_give_a_dense_update(tmp_path: Path) -> None:
     made = make([{"type": "gradient_clip", "max_norm": 100.0}], tmp_path)
 
-    assert isinstance(open_update(made.data, LAYOUT), UpdateFile)
+    assert isinstance(open_update(bytes(made.data), LAYOUT), UpdateFile)
     assert numbers_in(made) == [4.0, -1.0, 0.5, 0.25, -3.0, 0.125, 0.0, 2.0]
 
 
@@ -99,7 +101,7 @@ def test_error_feedback_adds_what_was_left_out_before(tmp_path: Path, *, allow_c
 
     made = make(FEEDBACK, tmp_path, allow_coded=allow_coded)
 
-    assert isinstance(open_update(made.data, LAYOUT), CodedUpdateFile if allow_coded else UpdateFile)
+    assert isinstance(open_update(bytes(made.data), LAYOUT), CodedUpdateFile if allow_coded else UpdateFile)
     assert numbers_in(made) == [4.0, -1.0, 0, 0, -3.0, 0, 0, 2.0]
     assert made.left_out is not None
     assert numbers_of(made.left_out).tolist() == [0, 0, 0.5, 1.0, 0, 0.125, 0, 0]
@@ -109,7 +111,7 @@ def test_error_feedback_adds_what_was_left_out_before(tmp_path: Path, *, allow_c
 def test_the_audit_trail_names_all_filters_in_order(tmp_path: Path) -> None:
     filters = [{"type": "gradient_clip", "max_norm": 1.0}, *FEEDBACK, {"type": "quantization", "bits": 4}]
 
-    header = open_update(make(filters, tmp_path).data, LAYOUT).header
+    header = open_update(bytes(make(filters, tmp_path).data), LAYOUT).header
 
     assert header.filters == (
         {"type": "gradient_clip", "parameters": {"max_norm": 1.0}},
@@ -119,14 +121,13 @@ def test_the_audit_trail_names_all_filters_in_order(tmp_path: Path) -> None:
     )
 
 
-def test_a_vector_is_given_away_and_arrays_are_not(tmp_path: Path) -> None:
+def test_what_a_vector_leaves_out_is_found_in_it_after_the_update_was_made(tmp_path: Path) -> None:
     vector = DeltaVector.of(DELTA)
 
     made = make(FEEDBACK, tmp_path, delta=vector)
 
     assert made.left_out is not None
     assert numbers_of(made.left_out).tolist() == [0, 0, 0.5, 0.25, 0, 0.125, 0, 0]
-    assert np.shares_memory(np.frombuffer(make([], tmp_path, delta=vector).data, np.uint8), vector.values)
 
 
 @pytest.mark.parametrize("ending", [FEEDBACK, TOP_HALF, []])
@@ -219,7 +220,7 @@ def test_devices_without_error_feedback_send_what_apply_filters_shows(tmp_path: 
     ):
         made, dense = (make(filters, tmp_path, allow_coded=allowed, seed=1) for allowed in (True, False))
 
-        assert isinstance(open_update(made.data, LAYOUT), CodedUpdateFile)
+        assert isinstance(open_update(bytes(made.data), LAYOUT), CodedUpdateFile)
         assert numbers_in(made) == pytest.approx(numbers_in(dense), rel=2e-7)
         assert made.left_out is None
 
@@ -347,4 +348,6 @@ def test_filters_for_other_kinds_of_data_take_no_part_in_a_round(tmp_path: Path)
     made = make([ClipForMetrics(1e-3), *TOP_HALF], tmp_path)
 
     assert numbers_in(made) == [4.0, -1.0, 0, 0, -3.0, 0, 0, 2.0]
-    assert [entry["type"] for entry in open_update(made.data, LAYOUT).header.filters] == ["sparsification"]
+    assert [entry["type"] for entry in open_update(bytes(made.data), LAYOUT).header.filters] == [
+        "sparsification"
+    ]

@@ -4,7 +4,6 @@ import gc
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from edgeml_client.updates import (
     open_update,
     read_update_header,
 )
-from edgeml_client.updates.update_file import encode_vector, read_arrays
+from edgeml_client.updates.update_file import read_arrays
 
 MODEL = {
     "body.weight": np.zeros((2, 3), np.float16),
@@ -78,38 +77,13 @@ def test_torch_and_numpy_give_the_same_bytes() -> None:
     assert encode_update(_header(), as_torch) == encode_update(_header(), DELTA)
 
 
-def test_a_vector_becomes_a_file_in_its_own_memory() -> None:
-    vector = DeltaVector.of(DELTA)
-
-    data = encode_vector(_header(), vector)
-
-    assert data == encode_update(_header(), DELTA)
-    assert np.shares_memory(np.frombuffer(data, np.uint8), vector.values)
-
-
-@pytest.mark.parametrize("vector", [replace(DeltaVector.of(DELTA), storage=None), DeltaVector.of({})])
-def test_a_vector_without_room_for_the_header_becomes_the_same_file(vector: DeltaVector) -> None:
-    """Metrics of 100,000 bytes do not fit before the numbers; without spare bytes no header does."""
-    header = _header().model_copy(update={"metrics": {f"metric {n:04}": 1.0 for n in range(5_000)}})
-
-    data = encode_vector(header, vector)
-
-    assert data == encode_update(header, vector.views())
-    assert not np.shares_memory(np.frombuffer(data, np.uint8), vector.values)
-
-
-def test_a_private_array_in_a_vector_is_not_written() -> None:
-    with pytest.raises(InvalidUpdateError, match="must stay on the device"):
-        encode_vector(_header(private=("head.bias",)), DeltaVector.of(DELTA))
-
-
 @pytest.mark.parametrize("size", [0, 1, 1_000_000])
 def test_names_may_be_as_long_as_a_header(size: int) -> None:
     """A name of a megabyte, or none at all, is a name."""
     state = {"n" * size: np.ones(2, np.float32)}
     vector = DeltaVector.of(state)
 
-    data = encode_vector(_header(), vector)
+    data = encode_update(_header(), state)
 
     assert [name for name, _ in open_update(data, vector.layout).arrays()] == ["n" * size]
 
@@ -117,7 +91,7 @@ def test_names_may_be_as_long_as_a_header(size: int) -> None:
 def test_ten_thousand_arrays_are_one_file() -> None:
     vector = DeltaVector.of({f"layer.{n}.bias": np.full(1, n, np.float32) for n in range(10_000)})
 
-    update = open_update(encode_vector(_header(), vector), vector.layout)
+    update = open_update(encode_update(_header(), vector.views()), vector.layout)
 
     assert dict(update.arrays())["layer.9999.bias"].tolist() == [9999.0]
 
