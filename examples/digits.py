@@ -119,7 +119,12 @@ class DigitsData(L.LightningDataModule):
 
 
 def digits_of_devices(
-    num_devices: int, *, seed: int, shards_per_device: int = 2, random_labels_on: Container[int] = ()
+    num_devices: int,
+    *,
+    seed: int,
+    shards_per_device: int = 2,
+    batch_size: int = 32,
+    random_labels_on: Container[int] = (),
 ) -> list[DigitsData]:
     """Return one data module a device; no two share a sample, and each sees few of the ten digits.
 
@@ -127,6 +132,7 @@ def digits_of_devices(
         num_devices: At least 1.
         seed: Decides who owns what, and the random labels.
         shards_per_device: The fewer, the fewer digits a device sees.
+        batch_size: Samples a step.
         random_labels_on: Numbers of devices whose labels are drawn at random from all ten.
     """
     digits = load_digits()
@@ -142,4 +148,4 @@ def digits_of_devices(
     for number, part in enumerate(parts):
         if number in random_labels_on:
             labels[part] = rng.integers(NUM_CLASSES, size=len(part))
-    return [DigitsData(images[part], labels[part], seed=seed) for part in parts]
+    return [DigitsData(images[part], labels[part], batch_size=batch_size, seed=seed) for part in parts]

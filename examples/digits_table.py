@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 LAMBDA: Final = 0.05
 LOCAL_EPOCHS: Final = 2
+BATCH_SIZE: Final = 16
+LEARNING_RATE: Final = 0.3
+"""Batches of 16 at this rate bring FedAvg in 20 rounds to where batches of 32 at 0.2 arrive after 60."""
+
 ROW: Final = "{:24s}{:>10s}{:>8s}"
 
 
@@ -54,8 +58,8 @@ def _federate(options: argparse.Namespace, strategy: FederatedStrategy, *, noisy
 
     torch.set_num_threads(1)  # the model is so small that threads would only wait for each other
     return simulate(
-        DigitsNet,
-        digits_of_devices(options.devices, seed=options.seed, random_labels_on=noisy),
+        lambda: DigitsNet(LEARNING_RATE),
+        digits_of_devices(options.devices, seed=options.seed, batch_size=BATCH_SIZE, random_labels_on=noisy),
         strategy=strategy,
         rounds=options.rounds,
         seed=options.seed,
@@ -74,7 +78,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--devices", type=int, default=20, help="devices in each federation")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of each federation")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of each federation")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same figures")
     return parser.parse_args(arguments)
 
