@@ -46,7 +46,8 @@ def named_optimizer_state(
 ) -> OptimizerState:
     """Return copies, on the CPU, of what ``optimizers`` remember of the named parameters, whole.
 
-    Pieces that are neither tensors nor numbers are left out.
+    Half of a memory is none: a parameter with pieces that are neither tensors nor numbers is left out. So are
+    those of LBFGS, which has its past steps in lists.
     """
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, float] = {}
@@ -79,11 +80,17 @@ def remembered_bytes(optimizers: Iterable[Optimizer], names: Mapping[nn.Paramete
 def _remembered(
     optimizer: Optimizer, names: Mapping[nn.Parameter, str]
 ) -> Iterator[tuple[nn.Parameter, Mapping[str, object]]]:
-    """Yield what an optimizer remembers of each named parameter."""
+    """Yield what an optimizer remembers of each named parameter, where all of it can be kept."""
     state = cast("Mapping[object, Mapping[str, object]]", optimizer.state)
     for parameter, pieces in state.items():
-        if isinstance(parameter, nn.Parameter) and parameter in names:
+        if not isinstance(parameter, nn.Parameter) or parameter not in names:
+            continue
+        if all(map(_can_be_kept, pieces.values())):
             yield parameter, pieces
+
+
+def _can_be_kept(piece: object) -> bool:
+    return piece is None or isinstance(piece, Tensor | int | float)
 
 
 @torch.no_grad()

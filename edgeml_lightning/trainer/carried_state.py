@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
-import logging
-from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import lightning as L
 from typing_extensions import override
@@ -21,6 +18,14 @@ from edgeml_lightning.personalization.optimizer_state import (
 from edgeml_lightning.randomness import RandomState, capture_randomness, restore_randomness_
 from edgeml_lightning.trainer.counters import read_counters, set_counters_
 from edgeml_lightning.trainer.cycling import DataPlace, LocalSteps
+from edgeml_lightning.trainer.limits import check_memory
+from edgeml_lightning.trainer.schedules import (
+    GivenSettings,
+    as_text,
+    from_text,
+    read_schedules,
+    restore_schedules_,
+)
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -30,25 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["CarriedState", "OptimizerPolicy", "SchedulePolicy"]
 
-_log = logging.getLogger(__name__)
-
 OptimizerPolicy: TypeAlias = Literal["reset", "keep"]
 """Whether optimizers forget, at the start of a round, what they remember of shared parameters."""
 
 SchedulePolicy: TypeAlias = Literal["continue", "restart"]
 """Whether learning rate schedules count over the rounds, or each round from its own start."""
-
-_SCHEDULED: Final = (
-    "lr",
-    "initial_lr",
-    "max_lr",
-    "min_lr",
-    "momentum",
-    "base_momentum",
-    "max_momentum",
-    "betas",
-)
-"""The settings of an optimizer's group that schedules change."""
 
 _OPTIMIZER: Final = "optimizer/"
 _PLACE: Final = "place/"
@@ -81,7 +72,7 @@ class CarriedState(L.Callback):
         self._local_steps = local_steps
         self._optimizer = OptimizerState()
         self._schedules: dict[str, Any] = {}
-        self._given: dict[str, Any] = {}
+        self._given = GivenSettings({})
         self._trained: L.LightningModule | None = None
         self._streams: RandomState | None = None
 
@@ -102,7 +93,9 @@ class CarriedState(L.Callback):
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._trained = pl_module
-        self._given = copy.deepcopy(_given_settings(trainer))
+        if self._policies[0] == "keep":
+            check_memory(trainer.optimizers)
+        self._given = GivenSettings.of(trainer)
         self._restore_(pl_module)
 
     @override
@@ -111,7 +104,7 @@ class CarriedState(L.Callback):
         if optimizers == "keep":
             self._optimizer = named_optimizer_state(trainer.optimizers, parameter_names(pl_module))
         if schedules == "continue" and trainer.lr_scheduler_configs:
-            self._schedules = {"given": self._given} | copy.deepcopy(_read_schedules(trainer))
+            self._schedules = copy.deepcopy(read_schedules(trainer, given=self._given))
 
     def packed(self) -> tuple[dict[str, JsonValue], dict[str, Tensor]]:
         """Return all of it, in plain JSON and in tensors; processes after the first return their place alone.
@@ -123,7 +116,7 @@ class CarriedState(L.Callback):
         if self._trainer.is_global_zero:
             carried = {
                 "counters": read_counters(self._trainer),
-                "schedules": _as_text(self._schedules),
+                "schedules": as_text(self._schedules),
                 "optimizer_numbers": dict(self._optimizer.numbers),
                 "optimizer_kinds": dict(self._optimizer.kinds),
             }
@@ -146,7 +139,7 @@ class CarriedState(L.Callback):
             return
         set_counters_(self._trainer, facts["counters"])
         self._limits.move_to_here_(self._trainer)
-        self._schedules = json.loads(facts["schedules"], object_hook=_with_numbers)
+        self._schedules = from_text(facts["schedules"])
         self._optimizer = OptimizerState(
             under_prefix(arrays, _OPTIMIZER), facts["optimizer_numbers"], facts["optimizer_kinds"]
         )
@@ -166,69 +159,4 @@ class CarriedState(L.Callback):
 
     def _restore_(self, module: L.LightningModule) -> None:
         restore_optimizer_state_(self._trainer.optimizers, parameter_names(module), self._optimizer)
-        _restore_schedules_(self._trainer, copy.deepcopy(self._schedules), given=self._given)
-
-
-def _groups(trainer: L.Trainer) -> list[dict[str, Any]]:
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    return [{name: group[name] for name in _SCHEDULED if name in group} for group in groups]
-
-
-def _given_settings(trainer: L.Trainer) -> dict[str, Any]:
-    """Return what the module asks for, in values that are equal after a way through JSON."""
-    return {
-        "kinds": [_kind_of(config.scheduler) for config in trainer.lr_scheduler_configs],
-        "groups": [
-            {name: _as_json_has_it(value) for name, value in group.items()} for group in _groups(trainer)
-        ],
-    }
-
-
-def _as_json_has_it(value: object) -> object:
-    return list(cast("tuple[object, ...]", value)) if isinstance(value, tuple) else value
-
-
-def _kind_of(scheduler: object) -> str:
-    inner: list[object] = vars(scheduler).get("_schedulers", [])
-    return " ".join([type(scheduler).__qualname__, *map(_kind_of, inner)])
-
-
-def _read_schedules(trainer: L.Trainer) -> dict[str, Any]:
-    return {
-        "schedules": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
-        "groups": _groups(trainer),
-    }
-
-
-def _restore_schedules_(trainer: L.Trainer, saved: Mapping[str, Any], *, given: Mapping[str, Any]) -> None:
-    if not saved:
-        return
-    if saved["given"] != given:
-        _log.warning(
-            "learning rate schedules start anew: the module gives its optimizers and schedules other "
-            "settings than in the round before (%s, not %s)",
-            given,
-            saved["given"],
-        )
-        return
-    for config, state in zip(trainer.lr_scheduler_configs, saved["schedules"], strict=True):
-        config.scheduler.load_state_dict(state)
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    for group, settings in zip(groups, saved["groups"], strict=True):
-        group.update(settings)
-
-
-def _with_numbers(read: dict[str, Any]) -> dict[Any, Any]:
-    """Give the keys of a ``Counter``, MultiStepLR's milestones, back the type that JSON took from them."""
-    is_counter = bool(read) and all(key.isdigit() for key in read)
-    return Counter({int(key): value for key, value in read.items()}) if is_counter else read
-
-
-def _as_text(schedules: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(schedules)
-    except (TypeError, ValueError) as exc:
-        _log.warning(
-            "learning rate schedules will start anew after a restart: their state is no plain data (%s)", exc
-        )
-        return "{}"
+        restore_schedules_(self._trainer, copy.deepcopy(self._schedules), given=self._given)

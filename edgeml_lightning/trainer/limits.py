@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import lightning as L
 from lightning.pytorch.callbacks import Timer
+from torch.optim import LBFGS, Optimizer
 
 from edgeml_lightning.callbacks.requirements import check_trainer as check_exactness
 from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.errors import UnsupportedTrainingError
 from edgeml_lightning.trainer_facts import callbacks_of, is_trial_run
 
-__all__ = ["RoundLimits", "check_repeatable"]
+__all__ = ["RoundLimits", "check_memory", "check_repeatable"]
 
 
 def check_repeatable(trainer: L.Trainer) -> None:
@@ -28,6 +30,20 @@ def check_repeatable(trainer: L.Trainer) -> None:
     problem = _find_limit(trainer)
     if problem is not None:
         raise UnsupportedTrainingError(problem)
+
+
+def check_memory(optimizers: Iterable[Optimizer]) -> None:
+    """Check that what ``optimizers`` remember is still true when a round starts from another model.
+
+    Raises:
+        UnsupportedTrainingError: One remembers how gradients differ between the points of its steps.
+    """
+    if any(isinstance(optimizer, LBFGS) for optimizer in optimizers):
+        raise UnsupportedTrainingError(
+            'LBFGS cannot work with optimizers="keep": it learns the curvature from the way between two of '
+            "its steps, and between two rounds the model moves without it: leave optimizers at its default, "
+            '"reset", or use a first-order optimizer such as SGD or AdamW'
+        )
 
 
 def _find_limit(trainer: L.Trainer) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, Adagrad, Adam, Optimizer, RMSprop
+from torch.optim import LBFGS, SGD, Adagrad, Adam, Optimizer, RMSprop
 
 from edgeml_lightning.naming import parameter_names
 from edgeml_lightning.personalization.optimizer_state import named_optimizer_state, restore_optimizer_state_
@@ -78,7 +78,7 @@ def test_the_copy_does_not_follow_the_optimizer() -> None:
 def test_numbers_are_kept_beside_tensors() -> None:
     model, optimizer = model_and_optimizer(lambda params: SGD(params, lr=0.1))
     weight = next(iter(model.parameters()))
-    optimizer.state[weight] = {"step": 3, "note": "left out", "scale": torch.tensor(2.0)}
+    optimizer.state[weight] = {"step": 3, "scale": torch.tensor(2.0)}
 
     kept = named_optimizer_state([optimizer], parameter_names(model))
     restore_optimizer_state_([optimizer], parameter_names(model), kept)
@@ -119,3 +119,28 @@ def test_the_memory_of_another_kind_of_optimizer_is_left_and_one_warning_says_so
 
     assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
     assert [record.message.endswith("starts anew") for record in caplog.records] == [True]
+
+
+def test_an_optimizer_that_remembers_in_lists_starts_anew() -> None:
+    """Half of the memory of LBFGS would be taken for a whole one, and end in an error in the next step."""
+    model, optimizer = model_and_optimizer(lambda params: LBFGS(params, lr=0.1))
+    closed(model, optimizer)
+    kept = named_optimizer_state([optimizer], parameter_names(model))
+    again, fresh = model_and_optimizer(lambda params: LBFGS(params, lr=0.1))
+
+    restore_optimizer_state_([fresh], parameter_names(again), kept)
+    closed(again, fresh)
+
+    assert (kept.tensors, kept.numbers, kept.kinds) == ({}, {}, {})
+
+
+def closed(model: nn.Module, optimizer: Optimizer) -> None:
+    """Take a step of an optimizer that evaluates the loss itself."""
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        value = model(torch.ones(1, 2)).square().sum()
+        value.backward()
+        return value.item()
+
+    optimizer.step(loss)

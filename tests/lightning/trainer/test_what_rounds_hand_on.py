@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
 from edgeml_lightning import FederatedTrainer
+from edgeml_lightning.errors import UnsupportedTrainingError
 from edgeml_lightning.personalization import PersonalKey
 
 Quiet = Callable[..., L.Trainer]
@@ -42,6 +43,10 @@ Schedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRSchedule
 
 def every_step(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
     return torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+
+
+def slowly(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    return torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.9)
 
 
 def at_milestones(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
@@ -141,6 +146,36 @@ def test_optimizers_forget_or_keep_what_they_remember(
     assert seen.first_momenta == expected
 
 
+def with_lbfgs(module: L.LightningModule) -> L.LightningModule:
+    module.configure_optimizers = lambda: torch.optim.LBFGS(module.parameters(), lr=0.1)  # type: ignore[method-assign]
+    return module
+
+
+def test_lbfgs_starts_every_round_without_a_memory(
+    clinic: Any, line: L.LightningModule, points: Any, quiet: Quiet
+) -> None:
+    clinic.open_rounds(num_rounds=2)
+    seen = Seen()
+    federated = FederatedTrainer(clinic.device(), model="line", trainer=quiet(callbacks=[seen]))
+
+    history = federated.fit(with_lbfgs(line), datamodule=points, rounds=2)
+
+    assert seen.first_momenta == [False, False]
+    assert [record.update_status for record in history] == ["accepted", "accepted"]
+
+
+def test_lbfgs_cannot_keep_its_memory_of_another_model(
+    clinic: Any, line: L.LightningModule, points: Any, quiet: Quiet
+) -> None:
+    status = clinic.open_rounds()
+    federated = FederatedTrainer(clinic.device(), model="line", trainer=quiet(), optimizers="keep")
+
+    with pytest.raises(UnsupportedTrainingError, match=r"LBFGS cannot work .* first-order optimizer"):
+        federated.fit(with_lbfgs(line), datamodule=points, rounds=1)
+
+    assert clinic.plane.get_round(status.round_id).num_updates == 0
+
+
 @pytest.mark.parametrize(
     ("policy", "second"), [("continue", [0.01, 0.005, 0.0025]), ("restart", [0.08, 0.04, 0.02])]
 )
@@ -159,10 +194,34 @@ def test_schedules_count_over_the_rounds_or_start_anew(
     assert seen.rates == pytest.approx([0.08, 0.04, 0.02, *second])
 
 
+def at_later_milestones(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, [2], gamma=0.5)
+
+
 @pytest.mark.parametrize(
-    ("changed", "second"),
-    [({"lr": 0.4}, [0.4, 0.2, 0.1]), ({"schedule": at_milestones}, [0.08, 0.04, 0.04])],
-    ids=["learning rate", "schedule"],
+    ("before", "changed", "rates", "words"),
+    [
+        ({}, {"lr": 0.4}, [0.08, 0.04, 0.02, 0.4, 0.2, 0.1], "lr of parameter group 0 is 0.4 and was 0.08"),
+        (
+            {},
+            {"schedule": at_milestones},
+            [0.08, 0.04, 0.02, 0.08, 0.04, 0.04],
+            "schedule 0 is MultiStepLR and was StepLR",
+        ),
+        (
+            {},
+            {"schedule": slowly},
+            [0.08, 0.04, 0.02, 0.08, 0.072, 0.0648],
+            "gamma of schedule 0 is 0.9 and was 0.5",
+        ),
+        (
+            {"schedule": at_milestones},
+            {"schedule": at_later_milestones},
+            [0.08, 0.04, 0.04, 0.08, 0.08, 0.04],
+            "milestones of schedule 0 is [[2, 1]] and was [[1, 1], [3, 1]]",
+        ),
+    ],
+    ids=["learning rate", "schedule", "gamma", "milestones"],
 )
 def test_a_schedule_that_the_module_gives_other_settings_starts_anew_with_a_warning(
     clinic: Any,
@@ -171,18 +230,24 @@ def test_a_schedule_that_the_module_gives_other_settings_starts_anew_with_a_warn
     quiet: Quiet,
     caplog: pytest.LogCaptureFixture,
     *,
+    before: dict[str, Any],
     changed: dict[str, Any],
-    second: list[float],
+    rates: list[float],
+    words: str,
 ) -> None:
+    """The state of a schedule holds its settings too: put back, it would undo the user's change unseen."""
     clinic.open_rounds(num_rounds=2)
     seen = Seen()
-    federated = FederatedTrainer(clinic.device(), model="line", trainer=quiet(callbacks=[seen]))
-    federated.fit(halving(line), datamodule=points, rounds=1)
+    federated = FederatedTrainer(
+        clinic.device(), model="line", trainer=quiet(callbacks=[seen]), optimizers="keep"
+    )
+    federated.fit(halving(line, **before), datamodule=points, rounds=1)
 
     federated.fit(halving(line, **changed), datamodule=points, rounds=1)
 
-    assert seen.rates == pytest.approx([0.08, 0.04, 0.02, *second])
+    assert seen.rates == pytest.approx(rates)
     assert "learning rate schedules start anew" in caplog.text
+    assert words in caplog.text
 
 
 @pytest.mark.parametrize("schedule", [every_step, at_milestones])
