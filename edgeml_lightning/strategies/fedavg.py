@@ -15,9 +15,8 @@ class FedAvg(FederatedStrategy):
     """Train plainly, share everything, keep nothing (McMahan et al., 2017, https://arxiv.org/abs/1602.05629).
 
     Example:
-        >>> from torch import nn
-        >>> sorted(FedAvg().shared_state(nn.Linear(4, 2)))
-        ['bias', 'weight']
+        >>> FedAvg().personal_model is None
+        True
     """
 
     name: ClassVar[str] = "fedavg"
