@@ -23,6 +23,7 @@ from edgeml_lightning.callbacks.personal_side import PersonalSide
 from edgeml_lightning.callbacks.receiving import receive
 from edgeml_lightning.callbacks.reporting import record_of, report
 from edgeml_lightning.callbacks.requirements import (
+    check_alone,
     check_companions,
     check_epochs,
     check_gradients,
@@ -43,7 +44,7 @@ from edgeml_lightning.distributed.training_processes import ranks_of
 from edgeml_lightning.errors import FederationError
 from edgeml_lightning.personalization import PersonalState, PersonalStore
 from edgeml_lightning.strategies import FederatedStrategy
-from edgeml_lightning.trainer_facts import is_trial_run
+from edgeml_lightning.trainer_facts import callbacks_of, is_trial_run
 
 if TYPE_CHECKING:
     from edgeml_client import FederatedClient
@@ -134,12 +135,18 @@ class FederatedCallback(SecondModelHooks):
         self.carried: Carried | None = None
         self._not_kept: FederationError | None = None
 
+    @property
+    @override
+    def state_key(self) -> str:
+        return self._generate_state_key(model=self.model)
+
     # The round.
 
     @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         require_lightning(trainer, kind=L.Trainer)
         require_lightning(pl_module, kind=L.LightningModule)
+        check_alone([each.model for each in callbacks_of(trainer) if isinstance(each, FederatedCallback)])
         reshard_(pl_module)
         if stage == TrainerFn.FITTING:
             check_trainer(trainer)

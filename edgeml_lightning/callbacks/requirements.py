@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import lightning as L
 import torch
@@ -25,6 +25,7 @@ from edgeml_lightning.strategies import FederatedStrategy, PersonalModel
 from edgeml_lightning.trainer_facts import is_trial_run
 
 __all__ = [
+    "check_alone",
     "check_companions",
     "check_epochs",
     "check_gradients",
@@ -51,6 +52,22 @@ def require_lightning(subject: object, *, kind: type[object]) -> None:
             "L.LightningModule and L.LightningDataModule throughout"
         )
     raise ConfigurationError(f"a lightning {kind.__name__} is needed, not {type(subject).__name__}")
+
+
+def check_alone(models: Sequence[str]) -> None:
+    """Check that a fit is a round of one federation.
+
+    Args:
+        models: The global model of each federated callback of a Trainer.
+
+    Raises:
+        ConfigurationError: There are several.
+    """
+    if len(models) > 1:
+        raise ConfigurationError(
+            f"this Trainer has {len(models)} FederatedCallbacks, for the models {', '.join(models)}, and one "
+            "fit is a round of one: give each its own Trainer, and fit one after the other"
+        )
 
 
 def check_trainer(trainer: L.Trainer) -> None:

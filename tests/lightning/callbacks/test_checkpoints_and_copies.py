@@ -121,7 +121,7 @@ class FromAnotherBase(FederatedCallback):
     @property
     @override
     def state_key(self) -> str:
-        return "FederatedCallback"
+        return FederatedCallback(model=self.model).state_key
 
     @override
     def state_dict(self) -> dict[str, Any]:

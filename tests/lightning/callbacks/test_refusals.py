@@ -27,6 +27,13 @@ def test_processes_that_end_with_the_fit_are_refused() -> None:
         running.callbacks[0].setup(running, DigitsNet(), "fit")  # type: ignore[attr-defined]
 
 
+def test_two_federations_in_one_fit_are_refused() -> None:
+    two = [FederatedCallback(None, model=model) for model in ("digits", "letters")]
+
+    with pytest.raises(ConfigurationError, match=r"models digits, letters.* give each its own Trainer"):
+        trainer(*two).fit(DigitsNet(), loader(digits_of(0)))
+
+
 @pytest.mark.parametrize("strategy", [FedProx(0.1), Ditto(0.1)], ids=["FedProx", "Ditto"])
 def test_sparse_gradients_are_refused_where_a_term_is_added(
     federation: Federation, strategy: FederatedStrategy
