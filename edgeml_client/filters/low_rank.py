@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,12 @@ from edgeml_client.filters.effects import FilterEffects, Sensitivity, Sparsity
 from edgeml_client.filters.parameters import FilterParameters
 from edgeml_client.filters.scaling import ROUNDING_MARGIN
 from edgeml_client.filters.vector_filter import VectorFilter
+from edgeml_client.updates.coding.factors import is_factored, leading_factors
 from edgeml_client.updates.vector import DeltaVector
 
 __all__ = ["LowRankFilter", "nearest_of_rank"]
 
 Matrix = npt.NDArray[np.floating[Any]]
-
-_NUM_ITERATIONS: Final = 4
-"""PowerSGD takes one step from where the last round ended; a device starts anew, and takes a few."""
-
-_EXPONENTS: Final = (-126, 126)
-"""Powers of two that float32 holds, and their inverses too."""
 
 
 class Rank(FilterParameters):
@@ -41,8 +36,10 @@ class LowRankFilter(VectorFilter):
     with one row for each entry of its first dimension. Arrays of one dimension stay as they are, and so do
     matrices whose two factors would hold as many numbers as they do.
 
-    Arrays keep their full shape, and an update file has no form for factors: by itself this saves no
-    bytes. It takes out the small directions, in which devices differ most.
+    At the end of a round's filters, alone or with ``quantization`` behind it, the two factors travel instead
+    of the matrix (``docs/wire-format.md``, section 3.5): a thousand by a thousand numbers as 4,000 for each
+    rank. Quantization then rounds the factors. Anywhere else the arrays keep their full shape, and what
+    is taken out are the small directions.
 
     Args:
         rank: The largest rank that a matrix may have, at least 1.
@@ -64,10 +61,9 @@ class LowRankFilter(VectorFilter):
     def apply_knowing_norm_(
         self, vector: DeltaVector, *, norm: float, generator: np.random.Generator
     ) -> float:
-        for view in vector.views().values():
-            rows = view.shape[0] if view.ndim > 1 else 0
-            if rows and self.rank * (rows + view.size // rows) < view.size:
-                matrix = view.reshape(rows, -1)
+        for spec, (_, view) in zip(vector.layout, vector.items(), strict=True):
+            if is_factored(spec, self.rank):
+                matrix = view.reshape(spec.shape[0], -1)
                 matrix[...] = nearest_of_rank(matrix, rank=self.rank, generator=generator)
         norm_after = vector.norm()
         if norm_after <= norm:
@@ -77,23 +73,12 @@ class LowRankFilter(VectorFilter):
 
 
 def nearest_of_rank(matrix: Matrix, *, rank: int, generator: np.random.Generator) -> Matrix:
-    """Return nearly the closest matrix of at most ``rank``, by subspace iteration from a random start.
-
-    Halko et al., 2011 (https://arxiv.org/abs/0909.4061, Algorithm 4.4). It is an orthogonal projection of
-    ``matrix`` to within rounding; a matrix of that rank comes back as it was.
+    """Return nearly the closest matrix of at most ``rank``; see :func:`leading_factors`.
 
     Args:
         matrix: Two dimensions, finite numbers.
         rank: At least 1, and below both dimensions.
-        generator: The source of the start.
+        generator: The source of the start of a subspace iteration.
     """
-    exponent = int(np.clip(np.frexp(np.max(np.abs(matrix)))[1], *_EXPONENTS))
-    scaled = matrix * np.float32(2.0**-exponent)  # squares of large numbers would overflow
-    right: Matrix = generator.standard_normal((scaled.shape[1], rank), dtype=np.float32)
-    left: Matrix = np.linalg.qr(scaled @ right).Q
-    for _ in range(_NUM_ITERATIONS):
-        right = np.linalg.qr(scaled.T @ left).Q
-        left = np.linalg.qr(scaled @ right).Q
-    projected: Matrix = left @ (scaled.T @ left).T
-    projected *= np.float32(2.0**exponent)
-    return projected
+    left, right = leading_factors(matrix, rank=rank, generator=generator)
+    return left @ right

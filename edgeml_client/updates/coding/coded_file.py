@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from edgeml_client.errors import InvalidUpdateError, NonFiniteError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.arrays import NUMPY_DTYPES, Float32Array, widen_bfloat16
+from edgeml_client.updates.coding.factors import in_chunks, is_factored, joined, products, stored_layout
 from edgeml_client.updates.coding.frames import FrameReader
 from edgeml_client.updates.coding.index import decode_index
 from edgeml_client.updates.coding.levels import dequantize, unpack
@@ -28,7 +29,7 @@ from edgeml_client.updates.coding.spec import (
     coded_layout,
 )
 from edgeml_client.updates.coding.table import ChunkRow, read_table
-from edgeml_client.updates.layout import Layout
+from edgeml_client.updates.layout import ArraySpec, Layout
 from edgeml_client.updates.safetensors_header import Header, HeaderEntry
 from edgeml_client.updates.vector import sum_of_squares
 
@@ -56,17 +57,18 @@ class CodedUpdateFile:
         self.header = header
         self.layout = layout
         self.coding = _read_coding(parsed)
+        self._stored = stored_layout(layout, self.coding.rank)
         self._memory = memory
         self._entries = {entry.spec.name: entry for entry in parsed.entries}
         self._require_streams()
         self._rows = read_table(
             self._bytes_of(CHUNKS),
-            size=layout.size,
+            size=self._stored.size,
             coding=self.coding,
             index_bytes=len(self._bytes_of(INDEX)),
             value_bytes=len(self._bytes_of(VALUES)),
         )
-        self._runs = Runs(layout, block=self.coding.block)
+        self._runs = Runs(self._stored, block=self.coding.block)
         self._require_scales()
 
     @property
@@ -80,6 +82,34 @@ class CodedUpdateFile:
         Raises:
             InvalidUpdateError: A stream is not what the format allows.
         """
+        if self.coding.rank is None:
+            return self._stored_chunks()
+        pieces = (piece for _, pieces in self._multiplied(self.coding.rank) for piece in pieces)
+        return in_chunks(pieces, size=self.layout.size)
+
+    def arrays(self) -> Iterator[tuple[str, Float32Array]]:
+        """Yield each name, ascending, with its numbers: one array at a time, and one chunk beside it.
+
+        Raises:
+            InvalidUpdateError: A stream is not what the format allows.
+        """
+        if self.coding.rank is None:
+            return self._stored_arrays()
+        return ((spec.name, joined(pieces, spec)) for spec, pieces in self._multiplied(self.coding.rank))
+
+    def _multiplied(self, rank: int) -> Iterator[tuple[ArraySpec, Iterator[Float32Array]]]:
+        """Yield each array with its numbers in flat pieces, which must be read before the next array is."""
+        stored = (array for _, array in self._stored_arrays())
+        for spec, array in zip(self.layout, stored, strict=False):
+            if is_factored(spec, rank):
+                yield spec, (rows.reshape(-1) for rows in products(array, next(stored)))
+            else:
+                yield spec, iter([array.reshape(-1)])
+        for _ in stored:  # reading to the end checks the streams; zip stops before it
+            raise InvalidUpdateError("the update holds more arrays than its model")
+
+    def _stored_chunks(self) -> Iterator[Chunk]:
+        """Yield the chunks of what the streams hold."""
         reader = FrameReader()
         index, values = self._bytes_of(INDEX), self._bytes_of(VALUES)
         num_scales_used = 0
@@ -104,17 +134,13 @@ class CodedUpdateFile:
         if num_scales_used != self._scales.size:
             raise InvalidUpdateError("the update has more scales than its values need")
 
-    def arrays(self) -> Iterator[tuple[str, Float32Array]]:
-        """Yield each name, ascending, with its numbers: one array at a time, and one chunk beside it.
-
-        Raises:
-            InvalidUpdateError: A stream is not what the format allows.
-        """
-        chunks = self.chunks()
+    def _stored_arrays(self) -> Iterator[tuple[str, Float32Array]]:
+        """Yield each array that the streams hold, with its name, one at a time and one chunk beside it."""
+        chunks = self._stored_chunks()
         chunk = next(chunks, None)
         dense: Float32Array | None = None
         start = 0
-        for spec in self.layout:
+        for spec in self._stored:
             numbers = np.zeros(spec.size, np.float32)
             stop = start + spec.size
             while chunk is not None and chunk.start < stop:
@@ -166,7 +192,7 @@ class CodedUpdateFile:
         sizes = {name: entry.spec.size for name, entry in self._entries.items()}
         expected = coded_layout(
             self.coding,
-            size=self.layout.size,
+            size=self._stored.size,
             num_scales=sizes.get(SCALES, 0),
             index_bytes=sizes.get(INDEX, 0),
             value_bytes=sizes.get(VALUES, 0),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from edgeml_client.errors import InvalidUpdateError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.arrays import Float32Array, raw_bytes
+from edgeml_client.updates.coding.factors import factored
 from edgeml_client.updates.coding.frames import compress, compress_noise
 from edgeml_client.updates.coding.index import encode_index
 from edgeml_client.updates.coding.levels import have_one_magnitude, pack, quantize
@@ -46,9 +47,9 @@ def encode_coded(
     Args:
         header: The envelope.
         source: The delta, private arrays left out; it is read once, block by block.
-        coding: How values are coded.
+        coding: How values are coded. With a rank, so are the factors of matrices instead of the matrices.
         fraction: The fraction of the numbers to send, above 0 and at most 1: the largest by magnitude.
-        selected: What to send instead, for each chunk.
+        selected: What to send instead, for each chunk of the arrays or, with a rank, of what stands for them.
         largest_level: The largest magnitude of the integers; by default all that ``coding`` allows.
         generator: Rounds values at random, in expectation without error.
 
@@ -58,6 +59,8 @@ def encode_coded(
     leaking = sorted(set(header.private) & set(source.layout.names))
     if leaking:
         raise InvalidUpdateError(f"private arrays must stay on the device, but the delta holds {leaking}")
+    if coding.rank is not None:
+        source = factored(source, rank=coding.rank)
     size = source.layout.size
     if selected is None:
         selected = select_largest(source, count=count_to_keep(size, fraction))

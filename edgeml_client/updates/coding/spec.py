@@ -22,6 +22,7 @@ __all__ = [
     "CODING_KEY",
     "INDEX",
     "LARGEST_LEVEL",
+    "MAX_RANK",
     "SCALES",
     "UPDATE_KEY",
     "VALUES",
@@ -54,6 +55,9 @@ Scales = Literal["float32", "bfloat16"]
 LARGEST_LEVEL: Final = {"int16": 32_767, "int8": 127, "int4": 7}
 """The grids are symmetric: the most negative integer of each type is never used."""
 
+MAX_RANK: Final = 64
+"""Of factors: what a reader computes for each number of a matrix grows with it."""
+
 _SCALE_DTYPES: Final[dict[Scales, DType]] = {"float32": "F32", "bfloat16": "BF16"}
 _COLUMNS: Final = 4
 
@@ -74,6 +78,8 @@ class Coding(WireBody):
         block: How many consecutive values share a scale; ``None`` gives each array its own (and a new
             one at the beginning of each chunk).
         scales: The type of the scales.
+        rank: With one, matrices travel as two factors of that rank; see
+            :func:`~edgeml_client.updates.coding.factors.stored_layout`.
 
     Example:
         >>> Coding.for_bits(4)
@@ -85,6 +91,7 @@ class Coding(WireBody):
     values: ValueType
     block: Annotated[int, Field(ge=8, le=65_536)] | None = None
     scales: Scales | None = None
+    rank: Annotated[int, Field(ge=1, le=MAX_RANK)] | None = None
 
     @model_validator(mode="after")
     def _scales_go_with_integers(self) -> Self:

@@ -1,4 +1,4 @@
-"""Writes the golden files: ``python tests/client/coding/make_golden.py``; only when the format changes.
+"""Writes the golden files: ``python tests/client/coding/make_golden.py``; only when the format grows.
 
 What a golden file must decode to is what the tiny decoder says, not what our reader says; a human
 compares the few numbers that stand beside it.
@@ -29,6 +29,8 @@ CASES = {
     "int16-half-bitmap": (Coding(values="int16", block=256, scales="float32"), 0.5, SHAPES, ()),
     "float32-top-tenth": (Coding(values="float32"), 0.1, SHAPES, ()),
     "int4-every": (Coding(values="int4", block=64, scales="float32"), 1.0, SHAPES, ()),
+    "int8-rank-3": (Coding(values="int8", block=64, scales="bfloat16", rank=3), 1.0, SHAPES, ()),
+    "float32-rank-2": (Coding(values="float32", rank=2), 1.0, SHAPES, ("head.weight",)),
     "int8-two-chunks": (
         Coding(values="int8", block=8, scales="float32"),
         0.0004,

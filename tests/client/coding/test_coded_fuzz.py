@@ -13,7 +13,15 @@ from edgeml_client.errors import InvalidUpdateError, ModelMismatchError
 from edgeml_client.updates import ArraySpec, Layout, open_update
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = ["int4-top-tenth", "int8-each-array", "int16-half-bitmap", "float32-top-tenth", "int4-every"]
+NAMES = [
+    "int4-top-tenth",
+    "int8-each-array",
+    "int16-half-bitmap",
+    "float32-top-tenth",
+    "int4-every",
+    "int8-rank-3",
+    "float32-rank-2",
+]
 LAYOUT = Layout.of(
     ArraySpec(name, shape, "F32")
     for name, shape in {

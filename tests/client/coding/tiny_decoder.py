@@ -20,14 +20,43 @@ def read(data: bytes, shapes: dict[str, list[int]]) -> dict[str, list[float]]:
     header, streams = container(data)
     envelope = json.loads(header["edgeml.update"])
     assert envelope["format"] == "edgeml-delta/1"
-    sizes = {name: product(shape) for name, shape in shapes.items() if name not in envelope["private"]}
-    names = sorted(sizes)
-    vector = decode(json.loads(header["edgeml.coding"]), streams, [sizes[name] for name in names])
-    arrays, start = {}, 0
+    coding = json.loads(header["edgeml.coding"])
+    names = sorted(name for name in shapes if name not in envelope["private"])
+    parts = {name: stored_shapes(shapes[name], coding.get("rank")) for name in names}
+    vector = iter(decode(coding, streams, [product(part) for name in names for part in parts[name]]))
+    arrays = {}
     for name in names:
-        arrays[name] = vector[start : start + sizes[name]]
-        start += sizes[name]
+        numbers = [[next(vector) for _ in range(product(part))] for part in parts[name]]
+        arrays[name] = numbers[0] if len(numbers) == 1 else multiplied(*numbers, rank=coding["rank"])
     return arrays
+
+
+def stored_shapes(shape: list[int], rank: int | None) -> list[list[int]]:
+    """Section 3.5."""
+    if rank and len(shape) > 1 and product(shape):
+        rows, columns = shape[0], product(shape[1:])
+        if rank * (rows + columns) < rows * columns:
+            return [[rows, rank], [rank, columns]]
+    return [shape]
+
+
+def multiplied(left: list[float], right: list[float], *, rank: int) -> list[float]:
+    """Section 3.5."""
+    rows, columns = len(left) // rank, len(right) // rank
+    numbers = []
+    for i in range(rows):
+        for j in range(columns):
+            total = float32(left[i * rank] * right[j])
+            for t in range(1, rank):
+                total = float32(total + float32(left[i * rank + t] * right[t * columns + j]))
+            numbers.append(total)
+    return numbers
+
+
+def float32(number: float) -> float:
+    """A product or a sum of two float32 numbers in double precision, rounded: the same as rounding once."""
+    (rounded,) = struct.unpack("<f", struct.pack("<f", number))
+    return float(rounded)
 
 
 def product(shape: list[int]) -> int:
@@ -129,8 +158,6 @@ def scaled(levels: list[float], runs: list[int], scales: Any) -> list[float]:
     for run in runs:
         scale = next(scales)
         # Both factors have 24 bits, so the product is exact in double precision; packing rounds it once.
-        numbers += [
-            struct.unpack("<f", struct.pack("<f", level * scale))[0] for level in levels[start : start + run]
-        ]
+        numbers += [float32(level * scale) for level in levels[start : start + run]]
         start += run
     return numbers

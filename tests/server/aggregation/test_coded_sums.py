@@ -39,6 +39,7 @@ def contributions(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Contri
             (Coding(values="int8", scales="float32"), 0.05, ("head",)),
             (Coding(values="float32"), 0.3, ("a", "body.c")),
             (Coding(values="int16", block=256, scales="float32"), 1.0, ("b",)),
+            (Coding(values="int8", block=256, scales="bfloat16", rank=2), 1.0, ("head",)),
         ]
         for number, (coding, fraction, private) in enumerate(cases):
             generator = np.random.default_rng(number)
@@ -75,4 +76,4 @@ def test_coded_and_dense_updates_give_the_same_bits(
     )
 
     assert sums_of(coded) == sums_of(dense) == sums_of(mixed)
-    assert [coded.num_samples(name) for name in SHAPES] == [7, 6, 7, 10, 8]
+    assert [coded.num_samples(name) for name in SHAPES] == [12, 11, 12, 15, 8]
