@@ -9,6 +9,7 @@ from edgeml_client.filters.coded_ending import split_coded_ending
 from edgeml_client.filters.effects import Sparsity
 from edgeml_client.filters.result import AuditEntry
 from edgeml_client.filters.step import FilterStep
+from edgeml_client.updates.coding.factors import stored_layout
 from edgeml_client.updates.coding.size import expected_num_bytes
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.vector import DeltaVector
@@ -72,7 +73,8 @@ def _num_bytes(steps: Sequence[FilterStep], layout: Layout, *, num_before: int, 
     if ending is None:
         return layout.num_delta_bytes
     ending = ending.for_layout(layout)
-    num_values = num_before if ending.quantization else num_kept
+    stored = stored_layout(layout, ending.coding.rank)
+    num_values = min(stored.size, num_before if ending.quantization else num_kept)
     return expected_num_bytes(
-        ending.coding, layout, num_values=num_values, bits_per_value=ending.bits_per_value
+        ending.coding, stored, num_values=num_values, bits_per_value=ending.bits_per_value
     )

@@ -13,6 +13,7 @@ from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters.delta_filter import DeltaFilter
 from edgeml_client.filters.effects import Sparsity
 from edgeml_client.filters.error_feedback import ErrorFeedbackFilter
+from edgeml_client.filters.low_rank import LowRankFilter
 from edgeml_client.filters.quantization import QuantizationFilter
 from edgeml_client.filters.sparsification import SparsificationFilter
 from edgeml_client.filters.step import FilterStep
@@ -21,6 +22,7 @@ from edgeml_client.filters.vector_filter import secure_generator
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.array_names import is_variance
 from edgeml_client.updates.coding import Coding, encode_coded
+from edgeml_client.updates.coding.spec import MAX_RANK
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.vector import NumberSource
 
@@ -106,9 +108,10 @@ def split_coded_ending(
 ) -> tuple[tuple[FilterStep, ...], CodedEnding | None]:
     """Return the filters to run on the vector, and how what they leave is coded.
 
-    ``error_feedback``, ``sparsification`` and ``quantization`` at the end, in this order and each of them
-    optional, are carried out by the coding itself; subclasses of them run as they are. Otherwise an update
-    that is known to hold zeros is coded without a loss. Any other one has no coded form.
+    ``error_feedback``, ``sparsification`` or ``low_rank``, and ``quantization`` at the end, in this order and
+    each of them optional, are carried out by the coding itself; subclasses of them run as they are, and so
+    does a rank above what the coding knows. Otherwise an update that is known to hold zeros is coded without
+    a loss. Any other one has no coded form.
 
     Raises:
         FilterConfigError: ``error_feedback`` stands elsewhere.
@@ -127,15 +130,17 @@ def split_coded_ending(
     before, taken = list(steps), list[FilterStep]()
     quantization = _take_last_(before, QuantizationFilter, taken)
     sparsification = _take_last_(before, SparsificationFilter, taken)
+    rank = None if sparsification else _take_rank_(before, taken)
     feedback = _take_last_(before, ErrorFeedbackFilter, taken) if taken else None
     if any(isinstance(step.step, ErrorFeedbackFilter) for step in before):
         raise FilterConfigError(
-            "filter 'error_feedback' must stand directly before the 'sparsification' or 'quantization' that "
-            "ends the filters: it keeps what these two drop"
+            "filter 'error_feedback' must stand directly before the 'sparsification', 'quantization' or "
+            f"'low_rank' (of rank {MAX_RANK} at most) that ends the filters: it keeps what these drop"
         )
     if not taken:
         return tuple(before), _without_loss(before)
     coding = _integers(quantization.bits) if quantization else _FLOATS
+    coding = coding.model_copy(update={"rank": rank})
     ending = CodedEnding(coding, tuple(taken), sparsification, quantization, feedback is not None)
     return tuple(before), ending
 
@@ -149,6 +154,14 @@ def _take_last_(before: list[FilterStep], kind: type[_Filter], taken: list[Filte
         return None
     taken.insert(0, before.pop())
     return last
+
+
+def _take_rank_(before: list[FilterStep], taken: list[FilterStep]) -> int | None:
+    """Return the rank of the factors that are sent; ``None`` if none are."""
+    last = before[-1].step if before else None
+    if not isinstance(last, LowRankFilter) or last.rank > MAX_RANK:
+        return None
+    return last.rank if _take_last_(before, LowRankFilter, taken) else None
 
 
 def _without_loss(steps: Sequence[FilterStep]) -> CodedEnding | None:

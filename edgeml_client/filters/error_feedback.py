@@ -19,14 +19,14 @@ class NoParameters(FilterParameters):
 
 
 class ErrorFeedbackFilter(VectorFilter):
-    r"""``error_feedback``: what ``sparsification`` and ``quantization`` drop is kept, and added next round.
+    r"""``error_feedback``: what the filters behind it drop is kept, and added next round.
 
     Seide et al., 2014 (section 4); Karimireddy et al., 2019 (https://arxiv.org/abs/1901.09847, Algorithm 1):
     with the residual :math:`e`, the device sends :math:`\hat x = C(\Delta + e)` and keeps
-    :math:`\Delta + e - \hat x`. It stands directly before the ``sparsification`` or ``quantization`` that
-    ends a round's filters. The residual lies on the device between rounds, so this filter works in
-    :meth:`DeviceRound.submit` alone. A ``gradient_clip`` before it bounds what training adds to the
-    residual, not what is sent.
+    :math:`\Delta + e - \hat x`. It stands directly before the ``sparsification``, ``low_rank`` or
+    ``quantization`` that ends a round's filters. The residual lies on the device between rounds, so this
+    filter works in :meth:`DeviceRound.submit` alone. A ``gradient_clip`` before it bounds what training adds
+    to the residual, not what is sent.
     """
 
     filter_type = "error_feedback"
@@ -45,5 +45,5 @@ class ErrorFeedbackFilter(VectorFilter):
         """
         raise FilterConfigError(
             "filter 'error_feedback' keeps a residual between rounds: use it in a round's filters, directly "
-            "before the 'sparsification' or 'quantization' that ends them"
+            "before the 'sparsification', 'low_rank' or 'quantization' that ends them"
         )

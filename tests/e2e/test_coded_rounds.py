@@ -226,3 +226,33 @@ def test_a_filter_that_cannot_work_is_refused_before_training(server: EmbeddedSe
 
     with pytest.raises(FilterConfigError, match="directly before"):
         client.join_round(wrong)
+
+
+def test_factors_of_a_low_rank_reach_the_next_version_and_the_rest_the_one_after_it(
+    server: EmbeddedServer, enrol: Enrol
+) -> None:
+    """A change of rank 2, sent in rank 1: error feedback sends the larger half first, the other one next.
+
+    100 x 80 numbers take 32,000 bytes as float32; rank 1 takes 180 numbers, 720 bytes.
+    """
+    server.register_model(org_id=ORG, name="matrix", state={"w": np.zeros((100, 80), np.float32)})
+    filters = [{"type": "error_feedback"}, {"type": "low_rank", "rank": 1}]
+    server.create_round(org_id=ORG, model="matrix", num_rounds=2, config={"filters": filters})
+    change = np.zeros((100, 80), np.float32)
+    change[:50, :40], change[50:, 40:] = 4.0, 1.0
+    client = enrol("mri-1")
+
+    arrived: list[Any] = []
+    for update in (change, np.zeros_like(change)):
+        assignment = client.get_round_assignment(model="matrix", wait_s=30)
+        assert assignment is not None
+        taking_part = client.join_round(assignment)
+        taking_part.download()
+        taking_part.submit({"w": update}, sample_count=1)
+        assert taking_part.num_bytes_sent < 720 + 2_000
+        status = client.wait_for_round(assignment.round_id, timeout_s=30)
+        assert status.new_version is not None
+        arrived.append(client.pull_global_model("matrix", status.new_version).numpy_arrays()["w"])
+
+    np.testing.assert_allclose(arrived[0], np.where(change == 4.0, change, 0), atol=1e-4)
+    np.testing.assert_allclose(arrived[1], change, atol=1e-4)

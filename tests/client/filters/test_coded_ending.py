@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeml_client.errors import FilterConfigError
-from edgeml_client.filters import apply_filters, resolve_filters
+from edgeml_client.filters import LowRankFilter, apply_filters, resolve_filters
 from edgeml_client.filters.coded_ending import split_coded_ending
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, open_update
@@ -23,6 +23,7 @@ SIGN = {"type": "stochastic_sign"}
 HEADER = UpdateHeader(
     round_id="r-1", model_id="m", base_version="1", base_digest="sha256:0", device_id="d", sample_count=1
 )
+RANK_2 = {"type": "low_rank", "rank": 2}
 
 
 def quantize(bits: int) -> dict[str, Any]:
@@ -55,6 +56,41 @@ def test_the_last_filters_become_the_coding(
 
 
 @pytest.mark.parametrize(
+    ("filters", "num_before", "coded"),
+    [
+        ([CLIP, RANK_2], 1, ("float32", 2, False)),
+        ([CLIP, FEEDBACK, RANK_2, quantize(8)], 1, ("int8", 2, True)),
+        ([FEEDBACK, RANK_2], 0, ("float32", 2, True)),
+        ([RANK_2, quantize(4)], 0, ("int4", 2, False)),
+        ([RANK_2, FEEDBACK, TOP, quantize(4)], 1, ("int4", None, True)),
+        ([{**RANK_2, "rank": 65}, quantize(8)], 1, ("int8", None, False)),
+    ],
+)
+def test_a_low_rank_at_the_end_travels_as_factors(
+    filters: list[dict[str, Any]], num_before: int, coded: tuple[str, int | None, bool]
+) -> None:
+    """Before top-k it changes the numbers alone, and so does a rank above 64, the largest that is coded."""
+    before, ending = split_coded_ending(resolve_filters(filters))
+
+    assert ending is not None
+    assert [s.type for s in (*before, *ending.steps)] == [f["type"] for f in filters]
+    assert len(before) == num_before
+    assert (ending.coding.values, ending.coding.rank, ending.has_error_feedback) == coded
+
+
+def test_a_high_or_changed_low_rank_is_no_coding() -> None:
+    class Half(LowRankFilter):
+        """A low rank with an operation of its own."""
+
+        def apply_(self, vector: Any, *, generator: Any) -> None:
+            """Halve all numbers."""
+            vector.values *= 0.5
+
+    for own in (Half(2), LowRankFilter(65)):
+        assert split_coded_ending(resolve_filters([own])) == (resolve_filters([own]), None)
+
+
+@pytest.mark.parametrize(
     ("filters", "values"),
     [
         ([TOP, CLIP], "float32"),
@@ -84,6 +120,7 @@ def test_zeros_and_signs_that_filters_leave_are_coded_without_a_loss(
         ([TOP, FEEDBACK], "directly before"),
         ([FEEDBACK, FEEDBACK, TOP], "directly before"),
         ([FEEDBACK, SIGN], "directly before"),
+        ([FEEDBACK, {**RANK_2, "rank": 65}], "of rank 64 at most"),
     ],
 )
 def test_error_feedback_elsewhere_is_refused(filters: list[dict[str, Any]], message: str) -> None:

@@ -106,7 +106,12 @@ def test_a_matrix_of_zeros_stays_one() -> None:
     assert not _low_rank({"w": np.zeros((8, 8))}, 1)["w"].any()
 
 
-def test_it_declares_that_it_saves_no_bytes() -> None:
-    result = _low_rank({"w": _matrix(40, 60)}, 1)
+def test_at_the_end_it_takes_the_bytes_of_its_factors_and_elsewhere_those_of_the_matrix() -> None:
+    """Factors: 40 + 60 numbers of 4 bytes, and 16 bytes for the one chunk. A matrix: 40 * 60 numbers."""
+    matrix = _matrix(40, 60)
+    low_rank, clip = {"type": "low_rank", "rank": 1}, {"type": "gradient_clip", "max_norm": 9.0}
 
-    assert result.audit_trail[0].num_bytes == 4 * 40 * 60
+    at_the_end, elsewhere = apply_filters({"w": matrix}, [low_rank, clip]).audit_trail
+
+    assert at_the_end.num_bytes == 4 * (40 + 60) + 16
+    assert elsewhere.num_bytes == 4 * 40 * 60

@@ -351,3 +351,29 @@ def test_filters_for_other_kinds_of_data_take_no_part_in_a_round(tmp_path: Path)
     assert [entry["type"] for entry in open_update(bytes(made.data), LAYOUT).header.filters] == [
         "sparsification"
     ]
+
+
+@pytest.mark.parametrize("allow_coded", [True, False])
+def test_error_feedback_keeps_what_a_low_rank_leaves_out(tmp_path: Path, *, allow_coded: bool) -> None:
+    """Of singular values 1, 1/2, 1/4, ... rank 1 sends the first and keeps the others: together the delta."""
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.standard_normal((20, 20))).Q for _ in range(2))
+    delta = {"w": ((left * 0.5 ** np.arange(20)) @ right).astype(np.float32)}
+    layout = DeltaVector.of(delta).layout
+    filters = resolve_filters([{"type": "error_feedback"}, {"type": "low_rank", "rank": 1}])
+
+    made = make_update(
+        delta,
+        filters,
+        header_for=header_for,
+        layout=layout,
+        residuals=ResidualStore(tmp_path),
+        allow_coded=allow_coded,
+    )
+
+    sent = dict(open_update(bytes(made.data), layout).arrays())["w"]
+    assert made.left_out is not None
+    kept = numbers_of(made.left_out).reshape(20, 20)
+    np.testing.assert_allclose(sent + kept, delta["w"], atol=1e-6)
+    assert np.linalg.svd(sent, compute_uv=False)[:2] == pytest.approx([1, 0], abs=1e-3)
+    assert np.linalg.svd(kept, compute_uv=False)[0] == pytest.approx(0.5, rel=1e-3)
