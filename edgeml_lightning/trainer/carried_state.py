@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
+from edgeml_client.errors import ConfigurationError
 from edgeml_lightning.naming import parameter_names, under_prefix, with_prefix
 from edgeml_lightning.personalization.optimizer_state import (
     OptimizerState,
@@ -89,6 +91,23 @@ class CarriedState(L.Callback):
         self._trained = None
         if self._streams is not None:
             restore_randomness_(self._streams)
+
+    @override
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse to begin a fit from a checkpoint: it would count on from one round's place in another.
+
+        Raises:
+            ConfigurationError: It is loaded to be trained on, and not to be looked at.
+        """
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        raise ConfigurationError(
+            "the rounds of a FederatedTrainer do not go on from a checkpoint, because the device keeps what "
+            "they hand on: call FederatedTrainer.fit again, and a round that was cut off is run again from "
+            "its beginning. To go on in the middle of one, fit a Trainer with a FederatedCallback"
+        )
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -149,6 +149,9 @@ class FederatedTrainer:
 
         A round that closed before this device's update arrived is not counted; a warning says so.
 
+        There is no ``ckpt_path``: the device keeps what rounds hand on. In a new process this goes on with the
+        round that was cut off, from its beginning, or with the next one.
+
         Args:
             module: The model; holds the last local model afterwards.
             rounds: At least 1.
