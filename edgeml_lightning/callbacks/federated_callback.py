@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.optim import Optimizer
 from typing_extensions import override
 
 from edgeml_client.clock import Clock, SystemClock
 from edgeml_client.errors import ConfigurationError
 from edgeml_client.filters import resolve_filters
 from edgeml_client.rounds.waiting import check_wait
-from edgeml_lightning.callbacks.accumulation import AccumulationWindow, loss_factor
 from edgeml_lightning.callbacks.connection import Connection
 from edgeml_lightning.callbacks.first_process import FirstProcess
 from edgeml_lightning.callbacks.measurements import local_figures
@@ -36,7 +34,7 @@ from edgeml_lightning.callbacks.round_record import RoundRecord
 from edgeml_lightning.callbacks.round_streams import Carried, RoundStreams
 from edgeml_lightning.callbacks.running_round import RunningRound
 from edgeml_lightning.callbacks.sample_count import shard_of, total_samples
-from edgeml_lightning.callbacks.second_model_hooks import SecondModelHooks
+from edgeml_lightning.callbacks.training_hooks import TrainingHooks
 from edgeml_lightning.callbacks.weight_averages import restart_averages_
 from edgeml_lightning.distributed import LocalRanks, Ranks
 from edgeml_lightning.distributed.sharding import reshard_
@@ -55,7 +53,7 @@ __all__ = ["FederatedCallback"]
 _log = logging.getLogger(__name__)
 
 
-class FederatedCallback(SecondModelHooks):
+class FederatedCallback(TrainingHooks):
     """One ``Trainer.fit`` is one federated round.
 
     Before training it waits for a round, loads its global model into the module and, with
@@ -127,11 +125,8 @@ class FederatedCallback(SecondModelHooks):
         self.last_receipt: UpdateReceipt | None = None
         self._clock = clock or SystemClock()
         self._ranks: Ranks = LocalRanks()
-        self._round: RunningRound | None = None
-        self._window = AccumulationWindow()
         self._resumed: RoundCheckpoint | None = None
         self._saved: PersonalState | None = None
-        self._streams = RoundStreams()
         self.carried: Carried | None = None
         self._not_kept: FederationError | None = None
 
@@ -239,20 +234,6 @@ class FederatedCallback(SecondModelHooks):
             personal_store=self.personal_store,
         )
 
-    # The data.
-
-    @override
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._streams.start_epoch(trainer)
-        super().on_train_epoch_start(trainer, pl_module)
-
-    @override
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        self._streams.count_batch(trainer)
-        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-
     @override
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -265,35 +246,6 @@ class FederatedCallback(SecondModelHooks):
         if num_bytes := self._personal.num_bytes():
             first = self._first_process()
             self._ranks.on_first(lambda: first.check_room(running.joined, num_bytes=num_bytes))
-
-    @override
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_train_epoch_end(trainer, pl_module)
-        self._streams.end_epoch()
-
-    # The gradient.
-
-    @override
-    def on_before_zero_grad(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
-    ) -> None:
-        self._window.on_zero_grad()
-        super().on_before_zero_grad(trainer, pl_module, optimizer)
-
-    @override
-    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._window.on_backward()
-
-    @override
-    def on_before_optimizer_step(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
-    ) -> None:
-        if self._round is not None:
-            self._round.drop_resting_gradients_(optimizer, epoch=trainer.current_epoch)
-        if self._round is not None and self._round.changes_gradients:
-            factor = loss_factor(trainer, self._window, optimizer)
-            self._round.add_to_gradients_(optimizer, factor=factor)
-        super().on_before_optimizer_step(trainer, pl_module, optimizer)
 
     # The end.
 
