@@ -149,8 +149,8 @@ class FederatedTrainer:
 
         A round that closed before this device's update arrived is not counted; a warning says so.
 
-        There is no ``ckpt_path``: the device keeps what rounds hand on. In a new process this goes on with the
-        round that was cut off, from its beginning, or with the next one.
+        There is no ``ckpt_path``: the device keeps what rounds hand on. In a new process, training goes on
+        with the round that was cut off, from its beginning, or with the next one.
 
         Args:
             module: The model; holds the last local model afterwards.
@@ -219,7 +219,7 @@ class FederatedTrainer:
         if self.end_reason is not None:
             return None
         self._fresh.restore_()
-        self._limits.move_to_here_(self.trainer)
+        self._limits.set_alone_(self.trainer)
         self._carried.hold_streams()
         with (
             _checkpoints_go_on(),

@@ -84,8 +84,17 @@ class RoundLimits:
         loop = trainer.fit_loop
         return cls(max_epochs=loop.max_epochs or 1, min_epochs=loop.min_epochs, min_steps=loop.min_steps)
 
+    def set_alone_(self, trainer: L.Trainer) -> None:
+        """Let a trainer have the limits of one round, as if it were the first.
+
+        So ``configure_optimizers`` finds the steps of a round in ``trainer.estimated_stepping_batches``.
+        """
+        loop = trainer.fit_loop
+        loop.max_epochs, loop.min_epochs = self.max_epochs, self.min_epochs
+        loop.epoch_loop.min_steps = self.min_steps
+
     def move_to_here_(self, trainer: L.Trainer) -> None:
-        """Let the next fit run these limits from where the trainer stands now.
+        """Let a fit run these limits from where the trainer stands now.
 
         Epochs, steps, what loggers call a step and the names of checkpoints go on counting.
         """

@@ -194,6 +194,29 @@ def test_schedules_count_over_the_rounds_or_start_anew(
     assert seen.rates == pytest.approx([0.08, 0.04, 0.02, *second])
 
 
+def test_a_schedule_may_ask_lightning_how_long_a_round_is(
+    clinic: Any, line: L.LightningModule, points: Any, quiet: Quiet
+) -> None:
+    """``estimated_stepping_batches`` are the six steps of a round in every round: two epochs of three."""
+    clinic.open_rounds(num_rounds=2)
+    seen = Seen()
+    federated = FederatedTrainer(
+        clinic.device(),
+        model="line",
+        trainer=quiet(callbacks=[seen], max_epochs=2),
+        schedules="restart",
+    )
+
+    def one_cycle(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        num_steps = int(federated.trainer.estimated_stepping_batches)
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=num_steps + 1)
+
+    federated.fit(halving(line, schedule=one_cycle), datamodule=points, rounds=2)
+
+    assert len(seen.rates) == 12
+    assert seen.rates[:6] == seen.rates[6:]
+
+
 def at_later_milestones(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
     return torch.optim.lr_scheduler.MultiStepLR(optimizer, [2], gamma=0.5)
 
