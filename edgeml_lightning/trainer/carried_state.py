@@ -89,7 +89,6 @@ class CarriedState(L.Callback):
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._trained = None
-        self._limits.move_to_here_(trainer)
         if self._streams is not None:
             restore_randomness_(self._streams)
 

@@ -21,7 +21,7 @@ from edgeml_lightning.trainer.carried_state import CarriedState, OptimizerPolicy
 from edgeml_lightning.trainer.cycling import LocalSteps
 from edgeml_lightning.trainer.fresh_callbacks import FreshCallbacks
 from edgeml_lightning.trainer.history import History
-from edgeml_lightning.trainer.limits import RoundLimits, check_repeatable
+from edgeml_lightning.trainer.limits import MovedLimits, RoundLimits, check_repeatable
 from edgeml_lightning.trainer.next_round import NextRound
 from edgeml_lightning.trainer.progress import RoundsProgress
 from edgeml_lightning.trainer_facts import callbacks_of
@@ -131,7 +131,9 @@ class FederatedTrainer:
             local_steps=self._local_steps,
         )
         self.callback.carried = self._carried
-        _insert_(callbacks_of(self.trainer), self._carried, self.callback)
+        callbacks = callbacks_of(self.trainer)
+        _insert_(callbacks, self._carried, self.callback)
+        callbacks.insert(0, MovedLimits(self._limits))
 
     def fit(
         self,

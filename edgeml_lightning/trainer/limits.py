@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import lightning as L
 from lightning.pytorch.callbacks import Timer
 from torch.optim import LBFGS, Optimizer
+from typing_extensions import override
 
 from edgeml_lightning.callbacks.requirements import check_trainer as check_exactness
 from edgeml_lightning.callbacks.requirements import require_lightning
 from edgeml_lightning.errors import UnsupportedTrainingError
 from edgeml_lightning.trainer_facts import callbacks_of, is_trial_run
 
-__all__ = ["RoundLimits", "check_memory", "check_repeatable"]
+__all__ = ["MovedLimits", "RoundLimits", "check_memory", "check_repeatable"]
 
 
 def check_repeatable(trainer: L.Trainer) -> None:
@@ -102,3 +103,19 @@ class RoundLimits:
         loop.max_epochs = trainer.current_epoch + self.max_epochs
         loop.min_epochs = self.min_epochs and trainer.current_epoch + self.min_epochs
         loop.epoch_loop.min_steps = self.min_steps and trainer.global_step + self.min_steps
+
+
+class MovedLimits(L.Callback):
+    """Moves the limits of a round to where it begins: after ``configure_optimizers``, before other callbacks.
+
+    Args:
+        limits: Those of a round.
+    """
+
+    def __init__(self, limits: RoundLimits) -> None:
+        super().__init__()
+        self._limits = limits
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._limits.move_to_here_(trainer)

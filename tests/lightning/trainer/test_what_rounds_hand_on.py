@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
 from typing_extensions import override
 
 from edgeml_client.errors import ConfigurationError
@@ -197,13 +197,17 @@ def test_schedules_count_over_the_rounds_or_start_anew(
 def test_a_schedule_may_ask_lightning_how_long_a_round_is(
     clinic: Any, line: L.LightningModule, points: Any, quiet: Quiet
 ) -> None:
-    """``estimated_stepping_batches`` are the six steps of a round in every round: two epochs of three."""
+    """``estimated_stepping_batches`` are the six steps of a round in every round: two epochs of three.
+
+    For callbacks, which compare it with ``current_epoch``, ``max_epochs`` counts over the rounds.
+    """
     clinic.open_rounds(num_rounds=2)
-    seen = Seen()
+    seen, last_epochs = Seen(), []
+    starting = LambdaCallback(on_fit_start=lambda trainer, _: last_epochs.append(trainer.max_epochs))
     federated = FederatedTrainer(
         clinic.device(),
         model="line",
-        trainer=quiet(callbacks=[seen], max_epochs=2),
+        trainer=quiet(callbacks=[starting, seen], max_epochs=2),
         schedules="restart",
     )
 
@@ -215,6 +219,7 @@ def test_a_schedule_may_ask_lightning_how_long_a_round_is(
 
     assert len(seen.rates) == 12
     assert seen.rates[:6] == seen.rates[6:]
+    assert last_epochs == [2, 4]
 
 
 def at_later_milestones(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
