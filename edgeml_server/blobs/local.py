@@ -82,7 +82,8 @@ class _LocalBlobWriter(BlobWriter):
     def __init__(self, root: Path, incoming: Path) -> None:
         self._root = root
         handle, name = tempfile.mkstemp(dir=incoming)
-        self._file = os.fdopen(handle, "wb")
+        # Without a buffer: on a full disk, what is left in one would make closing fail.
+        self._file = os.fdopen(handle, "wb", buffering=0)
         self._temporary = Path(name)
         self._sha256 = hashlib.sha256()
         self._num_bytes = 0
@@ -107,13 +108,11 @@ class _LocalBlobWriter(BlobWriter):
 
     @override
     def peek(self) -> Path:
-        self._file.flush()
         return self._temporary
 
     @override
     def commit(self) -> StoredBlob:
         self._flushing.close()
-        self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         blob = StoredBlob(self.digest, self._num_bytes)
@@ -127,11 +126,10 @@ class _LocalBlobWriter(BlobWriter):
 
     @override
     def discard(self) -> None:
-        try:
+        with ExitStack() as ending:
+            ending.callback(self._temporary.unlink, missing_ok=True)
+            ending.callback(self._file.close)
             self._flushing.close()
-        finally:
-            self._file.close()
-            self._temporary.unlink(missing_ok=True)
 
 
 def _place(root: Path, digest: str) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,22 @@ def test_a_store_whose_folder_is_gone_is_not_ready(store: LocalBlobStore, tmp_pa
 
     with pytest.raises(FileNotFoundError):
         store.ping()
+
+
+def test_a_full_disk_is_not_filled_with_what_did_not_fit(store: LocalBlobStore, tmp_path: Path) -> None:
+    """A limit on a file's length stands for the disk; so little is missing that a buffer would keep it."""
+    with longest_file((1 << 19) - 100), pytest.raises(OSError, match="File too large"):
+        store.put([bytes(1 << 19)])
+
+    assert leftovers(tmp_path) == []
+
+
+@contextmanager
+def longest_file(num_bytes: int) -> Generator[None]:
+    """Let no file of this process grow beyond a length."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
