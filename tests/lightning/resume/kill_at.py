@@ -14,7 +14,8 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,20 +26,56 @@ import torch
 from torch.utils.data import DataLoader
 
 from edgeml_client import FederatedClient
-from edgeml_lightning import FederatedTrainer, FedPer
+from edgeml_lightning import APFL, Ditto, FederatedStrategy, FederatedTrainer, FedPer, Scaffold
 from tests.lightning.federation import DigitsNet, digits_of, trainer
 
 SEED = 11
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a device trains.
+
+    Attributes:
+        strategy: The strategy of its rounds.
+        filters: Those of the rounds.
+        momentum: The optimizer's.
+        options: Of the trainer of many rounds.
+    """
+
+    strategy: FederatedStrategy
+    filters: tuple[Mapping[str, Any], ...] = (
+        {"type": "error_feedback"},
+        {"type": "sparsification", "top_k": 0.1},
+        {"type": "quantization", "bits": 4},
+    )
+    momentum: float = 0.9
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def module(self) -> DigitsNet:
+        """Return a module with all that is awkward: dropout, normalization, an optimizer that remembers."""
+        return DigitsNet(momentum=self.momentum, dropout=0.3)
+
+
+SCENES: Final = {
+    "fedper": Scene(FedPer(["classifier"])),
+    "ditto": Scene(Ditto(0.5)),
+    "apfl": Scene(APFL(0.5, alpha_rate=0.1), options={"local_steps": 3, "optimizers": "keep"}),
+    "scaffold": Scene(Scaffold(), filters=({"type": "quantization", "bits": 4},), momentum=0.0),
+}
+"""``ditto`` and ``apfl`` train a second model beside an untouched module, ``scaffold`` control variates."""
 
 
 class Order(NamedTuple):
     """What one child is to do.
 
     Attributes:
+        scene: One of :data:`SCENES`.
         folder: Where it keeps its state, its events and copies of its updates.
         kill_at: The event at which it kills itself, counted from 0; -1 for none.
     """
 
+    scene: str
     folder: str
     api_base: str
     org_id: str
@@ -146,7 +183,8 @@ def run(order: Order) -> None:
     watch(events, folder)
     torch.set_num_threads(1)
     L.seed_everything(SEED, verbose=False)
-    module = DigitsNet(momentum=0.9, dropout=0.3)
+    scene = SCENES[order.scene]
+    module = scene.module()
     client = FederatedClient(
         auth_token_provider=lambda: order.token,
         org_id=order.org_id,
@@ -156,7 +194,12 @@ def run(order: Order) -> None:
     )
     hooks = [Hooks(events, label="early"), Hooks(events, label="late")]
     federated = FederatedTrainer(
-        client, model="digits", strategy=FedPer(["classifier"]), trainer=trainer(*hooks), wait_s=10.0
+        client,
+        model="digits",
+        strategy=scene.strategy,
+        trainer=trainer(*hooks),
+        wait_s=10.0,
+        **scene.options,
     )
     federated.fit(
         module,
