@@ -39,6 +39,10 @@ def _compressed(top_k: float, bits: int, *before: Mapping[str, Any]) -> tuple[Ma
     return (*before, {"type": "sparsification", "top_k": top_k}, {"type": "quantization", "bits": bits})
 
 
+def _factored(rank: int, bits: int, *before: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    return (*before, {"type": "low_rank", "rank": rank}, {"type": "quantization", "bits": bits})
+
+
 FORMS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
     "float32": (),
     "top 10 %, 8 bit": _compressed(0.1, 8),
@@ -47,6 +51,8 @@ FORMS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
     "top 10 %, 4 bit, error feedback": _compressed(0.1, 4, _FEEDBACK),
     "top 1 %, 4 bit": _compressed(0.01, 4),
     "top 1 %, 4 bit, error feedback": _compressed(0.01, 4, _FEEDBACK),
+    "rank 2, 4 bit": _factored(2, 4),
+    "rank 2, 4 bit, error feedback": _factored(2, 4, _FEEDBACK),
 }
 
 

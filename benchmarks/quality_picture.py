@@ -15,7 +15,13 @@ from matplotlib.figure import Figure
 __all__ = ["draw"]
 
 # Okabe and Ito's colours, one for each way to compress; a dashed line drops what it does not send.
-_COLOURS: Final = {"float32": "#000000", "8 bit": "#0072B2", "4 bit": "#D55E00", "top 1 %": "#009E73"}
+_COLOURS: Final = {
+    "float32": "#000000",
+    "8 bit": "#0072B2",
+    "4 bit": "#D55E00",
+    "top 1 %": "#009E73",
+    "rank": "#CC79A7",
+}
 
 
 def draw(tasks: Mapping[str, tuple[str, Mapping[str, Any]]], path: Path) -> None:
