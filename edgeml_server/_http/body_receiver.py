@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from starlette.requests import ClientDisconnect
 from typing_extensions import override
 
@@ -28,17 +29,18 @@ class BodyReceiver(asyncio.BufferedProtocol):
         http: The protocol whose place this takes.
         begun: What has come of the body already.
         num_bytes: How much is still to come, at least one byte.
-        on_end: Told in the end whether all of it came.
+        on_end: Told in the end how many bytes of it were not taken.
     """
 
     def __init__(
-        self, http: H11Protocol, begun: bytes, *, num_bytes: int, on_end: Callable[[bool], None]
+        self, http: H11Protocol, begun: bytes, *, num_bytes: int, on_end: Callable[[int], None]
     ) -> None:
         self._http = http
         self._begun = begun
         self._num_left = num_bytes
         self._on_end = on_end
-        self._free = deque(memoryview(bytearray(PIECE_BYTES)) for _ in range(2))
+        # Not zeroed: a sender that sends nothing takes no memory.
+        self._free = deque(np.empty(PIECE_BYTES, np.uint8).data for _ in range(2))
         self._full: deque[tuple[memoryview, int]] = deque()
         self._num_filled = 0
         self._came = asyncio.Event()
@@ -81,10 +83,10 @@ class BodyReceiver(asyncio.BufferedProtocol):
                 raise SilentSenderError(silence_s) from exc
 
     def _give_back(self) -> None:
+        self._on_end(self._num_left)
         if not self._is_lost:
             self._http.transport.set_protocol(self._http)
             self._http.flow.resume_reading()
-        self._on_end(not self._num_left)
 
     @override
     def get_buffer(self, sizehint: int) -> memoryview:

@@ -47,8 +47,9 @@ class LargeBodyProtocol(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(*args, **kwargs)
         self._application: Any = self.app
-        # uvloop has no sendfile for transports; the loops of asyncio all have.
-        if isinstance(self.loop, asyncio.BaseEventLoop):
+        # uvloop has no sendfile for transports. The proactor of Windows reads ahead of its protocol: it would
+        # bring bytes while no buffer is free, and those of the next request.
+        if isinstance(self.loop, asyncio.SelectorEventLoop):
             self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,6 +83,8 @@ class LargeBodyProtocol(H11Protocol):
                 await self.loop.sendfile(self.transport, file)
             except ConnectionError:
                 self.transport.abort()
+                # uvicorn learns it in a moment only, and would log an answer without an end as our fault.
+                cycle.disconnected = True
                 return
         await cycle.send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -100,19 +103,17 @@ class LargeBodyProtocol(H11Protocol):
             self,
             begun,
             num_bytes=int(length) - len(begun),
-            on_end=lambda is_whole: self._body_was_taken(cycle, is_whole=is_whole),
+            on_end=lambda num_left: self._body_was_taken(cycle, num_left=num_left),
         )
 
-    def _body_was_taken(self, cycle: RequestResponseCycle, *, is_whole: bool) -> None:
-        if not is_whole:  # the rest of it would be read as the next request
-            cycle.keep_alive = False
-            return
-        # For h11 the request becomes one without a body, so that this connection can take another one.
+    def _body_was_taken(self, cycle: RequestResponseCycle, *, num_left: int) -> None:
+        """Let h11 know the request as one whose body is what was not taken; the next one is behind that."""
         head = [f"{cycle.scope['method']} / HTTP/{cycle.scope['http_version']}".encode()]
         head += [name + b": " + value for name, value in self.headers if name != b"content-length"]
-        head += [b"content-length: 0", b"", b""]
+        head += [f"content-length: {num_left}".encode(), b"", b""]
         self.conn = cycle.conn = h11.Connection(h11.SERVER)
         self.conn.receive_data(b"\r\n".join(head))
-        for _ in (h11.Request, h11.EndOfMessage):
-            self.conn.next_event()
-        cycle.more_body = False
+        self.conn.next_event()  # the request
+        if not num_left:
+            self.conn.next_event()  # its end
+            cycle.more_body = False

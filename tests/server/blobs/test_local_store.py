@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import resource
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edgeml_server.blobs import LocalBlobStore, StoredBlob, check_digest
+from tests.server.full_disk import longest_file
 
 DATA = b"numbers " * 1000
 DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
@@ -135,14 +134,3 @@ def test_a_full_disk_is_not_filled_with_what_did_not_fit(store: LocalBlobStore, 
         store.put([bytes(1 << 19)])
 
     assert leftovers(tmp_path) == []
-
-
-@contextmanager
-def longest_file(num_bytes: int) -> Generator[None]:
-    """Let no file of this process grow beyond a length."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -16,6 +16,7 @@ import pytest
 
 from edgeml_client.updates.update_file import UPDATE_CONTENT_TYPE, encode_update
 from edgeml_server import EmbeddedServer, Settings
+from tests.server.full_disk import longest_file
 from tests.server.rounds.fleet import FleetDevice, content_digest
 
 SIZE = 800_001
@@ -32,13 +33,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 class Line:
     """A device with one connection, on which it says what a test wants to be said."""
 
-    def __init__(self, server: EmbeddedServer) -> None:
+    def __init__(self, server: EmbeddedServer, *, size: int = SIZE) -> None:
         org = f"org-{uuid.uuid4().hex[:12]}"
-        server.register_model(org_id=org, name="m", state={"w": np.zeros(SIZE, np.float32)})
+        server.register_model(org_id=org, name="m", state={"w": np.zeros(size, np.float32)})
         self.device = FleetDevice(server, org, "device")
         server.create_round(org_id=org, model="m")
         self.assignment = self.device.assignments()[0]
-        delta = {"w": np.arange(SIZE, dtype=np.float32)}
+        delta = {"w": np.arange(size, dtype=np.float32)}
         self.body = encode_update(self.device.header(self.assignment), delta)
         address = urlsplit(server.url)
         self.connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
@@ -59,6 +60,11 @@ class Line:
         first = f"POST /api/v1/training/rounds/{self.assignment['round_id']}/updates HTTP/1.1"
         return "\r\n".join([first, *lines, "", ""]).encode()
 
+    def close(self) -> None:
+        """Close all that is open."""
+        self.connection.close()
+        self.device.http.close()
+
     def read_answer(self) -> tuple[int, bytes]:
         """Return status and body of the next answer; one that follows at once is lost."""
         with closing(http.client.HTTPResponse(self.socket)) as answer:
@@ -73,10 +79,8 @@ class Line:
 
 @pytest.fixture
 def line(server: EmbeddedServer) -> Iterator[Line]:
-    made = Line(server)
-    yield made
-    made.connection.close()
-    made.device.http.close()
+    with closing(Line(server)) as made:
+        yield made
 
 
 def incoming(server: EmbeddedServer) -> list[Path]:
@@ -97,16 +101,19 @@ def test_a_file_is_sent_whole_and_the_connection_serves_on(line: Line) -> None:
 
 
 def test_one_who_leaves_during_a_download_troubles_nobody(
-    server: EmbeddedServer, line: Line, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = f"/api/v1/models/{line.assignment['model_id']}/versions/1/download"
-    line.connection.request("GET", path, headers={"Authorization": line.device.http.headers["Authorization"]})
-    assert line.socket.recv(1)
+    with EmbeddedServer(tmp_path) as server, closing(Line(server, size=16_000_000)) as line:
+        path = f"/api/v1/models/{line.assignment['model_id']}/versions/1/download"
+        authorization = line.device.http.headers["Authorization"]
+        line.connection.request("GET", path, headers={"Authorization": authorization})
+        assert line.socket.recv(1)
 
-    line.socket.close()
+        line.connection.close()
 
-    assert line.device.http.get(f"{server.url}/health").status_code == 200
-    assert "Traceback" not in caplog.text
+        assert line.device.http.get(f"{server.url}/health").status_code == 200
+    # The server has ended, and with it what it did for the one who left.
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("step", [1 << 24, 100_003], ids=["at once", "bit by bit"])
@@ -157,6 +164,18 @@ def test_a_sender_that_falls_silent_is_told_and_the_rest_is_not_taken_for_a_requ
 
     assert (status, b"request_timeout" in body) == (408, True)
     assert line.socket.recv(1) == b""
+    assert incoming(server) == []
+
+
+def test_a_sender_reads_why_its_update_is_not_kept_and_is_served_on(
+    server: EmbeddedServer, line: Line
+) -> None:
+    """The disk is full in the middle; what is still to come of the body is passed over."""
+    with longest_file(2_000_000):
+        line.socket.sendall(line.upload_head() + line.body)
+        assert line.read_answer()[0] == 500
+
+    assert line.ask()[0] == 200
     assert incoming(server) == []
 
 
