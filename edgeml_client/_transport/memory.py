@@ -25,7 +25,10 @@ class ReceivedMemory:
             MemoryError: There is no such room.
         """
         if num_bytes > self._room.size:
-            grown = np.empty(num_bytes, np.uint8)
+            try:
+                grown = np.empty(num_bytes, np.uint8)
+            except ValueError as exc:  # more than NumPy can count
+                raise MemoryError(str(exc)) from exc
             grown[: self._num_bytes] = self._room[: self._num_bytes]
             self._room = grown
 

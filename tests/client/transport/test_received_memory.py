@@ -31,6 +31,13 @@ def test_what_is_expected_later_does_not_take_away_what_came() -> None:
     assert memory.view() == b"abc"
 
 
+@pytest.mark.parametrize("num_bytes", [2**50, 2**63])
+def test_room_that_no_machine_has_is_not_there(num_bytes: int) -> None:
+    """2^50 bytes are more than a process has addresses for, and 2^63 more than NumPy has numbers for."""
+    with pytest.raises(MemoryError):
+        ReceivedMemory().expect(num_bytes)
+
+
 def test_content_that_breaks_off_and_changes_leaves_nothing_of_the_old(
     server: ScriptedServer, transport: HttpTransport
 ) -> None:
