@@ -31,7 +31,7 @@ def cases(size: str, *, num_updates: int) -> Cases:
     def contributions(title: str) -> list[Contribution]:
         path = Path(folder.name, f"update-{len(title)}")
         outbox = Outbox(Path(folder.name, f"outbox-{len(title)}"))
-        path.write_bytes(made(size, PIPELINES[title], outbox).data)
+        path.write_bytes(bytes(made(size, PIPELINES[title], outbox).data))
         return [Contribution(path, count, norm=1.0) for count in sample_counts(num_updates)]
 
     def mean_of(title: str) -> Call:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from typing_extensions import override
 
+from edgeml_client.clock import Clock, SystemClock
 from edgeml_client.durable import flushing_early, sync_folder
 from edgeml_server.blobs.store import BlobStore, BlobWriter, StoredBlob, check_digest
 
@@ -20,20 +21,27 @@ if TYPE_CHECKING:
 __all__ = ["LocalBlobStore"]
 
 
+_LEFTOVER_S: Final = 24 * 3600.0
+"""What nobody has written to for so long, nobody writes to any more."""
+
+
 class LocalBlobStore(BlobStore):
     """A folder of files named by their digest.
 
     A crash at any moment leaves either the whole file or a leftover in ``incoming/``, never half a file
-    under a digest.
+    under a digest. Leftovers that nobody has written to for a day are removed when the store is opened: other
+    processes may be writing to younger ones.
 
     Args:
         root: The folder; created if absent.
+        clock: Tells how old a leftover is.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, clock: Clock | None = None) -> None:
         self._root: Final = root
         self._incoming: Final = root / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
+        _remove_older(self._incoming, last_written_s=(clock or SystemClock()).now().timestamp() - _LEFTOVER_S)
 
     @override
     def writer(self) -> BlobWriter:
@@ -130,6 +138,13 @@ class _LocalBlobWriter(BlobWriter):
             ending.callback(self._temporary.unlink, missing_ok=True)
             ending.callback(self._file.close)
             self._flushing.close()
+
+
+def _remove_older(folder: Path, *, last_written_s: float) -> None:
+    for leftover in folder.iterdir():
+        with suppress(FileNotFoundError):  # its writer, or another process that starts, was faster
+            if leftover.stat().st_mtime < last_written_s:
+                leftover.unlink()
 
 
 def _place(root: Path, digest: str) -> Path:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edgeml_client.testing import FakeClock
 from edgeml_server.blobs import LocalBlobStore, StoredBlob, check_digest
 from tests.server.full_disk import longest_file
 
@@ -126,6 +128,21 @@ def test_a_store_whose_folder_is_gone_is_not_ready(store: LocalBlobStore, tmp_pa
 
     with pytest.raises(FileNotFoundError):
         store.ping()
+
+
+def test_what_a_crash_left_is_removed_when_it_is_a_day_old(store: LocalBlobStore, tmp_path: Path) -> None:
+    clock = FakeClock()
+    writers = [store.writer() for _ in range(2)]
+    old, young = leftovers(tmp_path)
+    for path, age_s in ((old, 86_401), (young, 86_399)):
+        written_s = clock.now().timestamp() - age_s
+        os.utime(path, times=(written_s, written_s))
+
+    LocalBlobStore(tmp_path / "blobs", clock=clock)
+
+    assert leftovers(tmp_path) == [young]
+    for writer in writers:
+        writer.discard()
 
 
 def test_a_full_disk_is_not_filled_with_what_did_not_fit(store: LocalBlobStore, tmp_path: Path) -> None:

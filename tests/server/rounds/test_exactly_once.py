@@ -61,7 +61,7 @@ def test_however_many_updates_arrive_at_once_a_few_threads_check_them(busy_fleet
     busy_fleet.open_round(min_updates=12)
 
     answers = at_once([device.answer for device in devices])
-    checking = [thread.name for thread in threading.enumerate() if thread.name.startswith("edgeml-check")]
+    checking = {thread.name for thread in threading.enumerate() if thread.name.startswith("edgeml-check")}
 
     assert codes(answers) == {201: 12}
     assert 1 <= len(checking) <= min(4, os.cpu_count() or 1)
