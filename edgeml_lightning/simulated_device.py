@@ -94,10 +94,17 @@ class SimulatedDevice:
         self.module = module
         self.datamodule = datamodule
         self.personal: L.LightningModule | None = None
+        self._client = client
+        self._model = model
         self._random_key = random_key
         self._federated = FederatedTrainer(
             client, model=model, strategy=strategy, trainer=L.Trainer(**trainer_options), wait_s=0.0
         )
+
+    def is_chosen(self, round_id: str) -> bool:
+        """Return whether this device is to train in a round and has not answered yet."""
+        assignment = self._client.get_round_assignment(model=self._model)
+        return assignment is not None and assignment.round_id == round_id
 
     def train(self, *, round_number: int) -> RoundRecord | None:
         """Train in the open round, or return ``None`` if this device was not chosen for it."""

@@ -199,7 +199,12 @@ class _Federation:
 
     def _play(self, round_id: str, number: int) -> tuple[FederationRound, RoundStatus]:
         started_s = self._clock.monotonic_s()
-        trained = [device.train(round_number=number) for device in self._devices]
+        # Asked before the first one trains: its update may end the round, and the next one begins at once.
+        is_chosen = [device.is_chosen(round_id) for device in self._devices]
+        trained = [
+            device.train(round_number=number) if chosen else None
+            for device, chosen in zip(self._devices, is_chosen, strict=True)
+        ]
         status = self._server.wait_for_round(round_id, timeout_s=_AGGREGATION_TIMEOUT_S)
         if status.new_version is None:
             raise FederationError(
