@@ -6,10 +6,10 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 from typing_extensions import Buffer
 
@@ -17,6 +17,7 @@ __all__ = [
     "PART_SUFFIX",
     "flushing_early",
     "in_pieces",
+    "in_second_thread",
     "replacing",
     "sync_content",
     "sync_folder",
@@ -24,6 +25,8 @@ __all__ = [
     "write_digested",
     "write_durably",
 ]
+
+_Piece = TypeVar("_Piece")
 
 PART_SUFFIX: Final = ".part"
 """How the names of files end that are still being written; a crash may leave one behind."""
@@ -77,18 +80,28 @@ def write_digested(path: Path, pieces: Iterable[Buffer]) -> bytes:
         pieces: Each stays as it is until the next but one is asked for.
     """
     sha256 = hashlib.sha256()
-    with (
-        replacing(path) as file,
-        flushing_early(file) as write,
-        ThreadPoolExecutor(1, thread_name_prefix="edgeml-digest") as second_thread,
-    ):
-        digesting: Future[None] | None = None
-        for piece in pieces:
-            if digesting is not None:
-                digesting.result()
-            digesting = second_thread.submit(sha256.update, piece)
+    with replacing(path) as file, flushing_early(file) as write:
+        for piece in in_second_thread(sha256.update, pieces):
             write(piece)
     return sha256.digest()
+
+
+def in_second_thread(work: Callable[[_Piece], object], pieces: Iterable[_Piece]) -> Iterator[_Piece]:
+    """Yield pieces while a second thread works on them; it is done with one before the next is yielded.
+
+    Args:
+        work: Called with each piece in turn; what it raises is raised here.
+        pieces: Each stays as it is until the next but one is asked for.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="edgeml-piece") as second_thread:
+        working: Future[object] | None = None
+        for piece in pieces:
+            if working is not None:
+                working.result()
+            working = second_thread.submit(work, piece)
+            yield piece
+        if working is not None:
+            working.result()
 
 
 def in_pieces(data: bytes | memoryview) -> Iterator[memoryview]:
@@ -99,7 +112,9 @@ def in_pieces(data: bytes | memoryview) -> Iterator[memoryview]:
 
 
 @contextmanager
-def flushing_early(file: BinaryIO) -> Generator[Callable[[Buffer], object]]:
+def flushing_early(
+    file: BinaryIO, *, executor: Executor | None = None
+) -> Generator[Callable[[Buffer], object]]:
     """Yield a function that writes to ``file``, much of which is flushed before the last of it is written.
 
     A second thread does that while the rest is still being computed and written, so that the disk and the
@@ -107,12 +122,14 @@ def flushing_early(file: BinaryIO) -> Generator[Callable[[Buffer], object]]:
 
     Args:
         file: Opened for writing; nobody else writes to it meanwhile.
+        executor: Whose threads flush, where many files are written at once; by default one of its own.
 
     Raises:
         OSError: The file cannot be written or flushed.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="edgeml-sync") as second_thread:
-        flushing: list[Future[None]] = []
+    flushing: list[Future[None]] = []
+    with ExitStack() as ending:
+        flushers = executor or ending.enter_context(ThreadPoolExecutor(1, thread_name_prefix="edgeml-sync"))
         num_waiting = 0
 
         def write(data: Buffer) -> None:
@@ -122,11 +139,12 @@ def flushing_early(file: BinaryIO) -> Generator[Callable[[Buffer], object]]:
             if num_waiting >= _FLUSH_BYTES and all(flush.done() for flush in flushing):
                 num_waiting = 0
                 file.flush()
-                flushing.append(second_thread.submit(sync_content, file))
+                flushing.append(flushers.submit(sync_content, file))
 
+        ending.callback(wait, flushing)  # whatever happens: the file is closed after this
         yield write
-        for flush in flushing:
-            flush.result()
+    for flush in flushing:
+        flush.result()
 
 
 def write_all(file: BinaryIO, data: Buffer) -> None:

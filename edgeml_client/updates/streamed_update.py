@@ -10,8 +10,9 @@ import numpy as np
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.arrays import raw_bytes
 from edgeml_client.updates.coding.spec import UPDATE_KEY
+from edgeml_client.updates.private_arrays import refuse_private
 from edgeml_client.updates.safetensors_header import build_header
-from edgeml_client.updates.update_file import UPDATE_CONTENT_TYPE, refuse_private
+from edgeml_client.updates.update_file import UPDATE_CONTENT_TYPE
 from edgeml_client.updates.vector import BLOCK, NumberSource
 
 __all__ = ["StreamedUpdate"]

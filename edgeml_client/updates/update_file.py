@@ -8,7 +8,7 @@ registered floating arrays, all of them except those the header lists as ``priva
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -24,6 +24,7 @@ from edgeml_client.updates.coding.spec import CODING_KEY, UPDATE_KEY, Chunk
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.mapped_file import let_go, map_file, read_into
 from edgeml_client.updates.model_file import in_file_order
+from edgeml_client.updates.private_arrays import refuse_private
 from edgeml_client.updates.safetensors_header import MAX_HEADER_BYTES, Header, build_header, read_header
 from edgeml_client.updates.vector import sum_of_squares
 
@@ -37,7 +38,6 @@ __all__ = [
     "open_update",
     "read_arrays",
     "read_update_header",
-    "refuse_private",
 ]
 
 UPDATE_CONTENT_TYPE: Final = "application/vnd.edgeml.update"
@@ -78,17 +78,6 @@ def encode_update(header: UpdateHeader, delta: State) -> bytes:
         if not math.isfinite(sum_of_squares(np.frombuffer(body, np.float32))):
             raise NonFiniteError(spec.name)
     return b"".join([build_header(specs, {UPDATE_KEY: header.model_dump_json()}), *bodies])
-
-
-def refuse_private(header: UpdateHeader, names: Iterable[str]) -> None:
-    """Return if none of the arrays is one that stays on the device.
-
-    Raises:
-        InvalidUpdateError: One is.
-    """
-    leaking = sorted(set(header.private) & set(names))
-    if leaking:
-        raise InvalidUpdateError(f"private arrays must stay on the device, but the delta holds {leaking}")
 
 
 def read_update_header(data: UpdateSource) -> UpdateHeader:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
+from edgeml_client.durable import in_second_thread
 from edgeml_client.updates.array_names import is_variance
 from edgeml_client.updates.coding import Chunk, CodedUpdateFile
 from edgeml_client.updates.layout import ITEM_BYTES, Layout
@@ -141,18 +141,10 @@ def write_next_version(base: Path, mean: RunningMean, destination: Writable) -> 
     entries = read_header(memory).entries
     data_start = entries[0].start if entries else len(memory)
     destination.write(memory[:data_start])
-    with (
-        base.open("rb", buffering=0) as file,
-        ThreadPoolExecutor(1, thread_name_prefix="edgeml-write") as second_thread,
-    ):
+    with base.open("rb", buffering=0) as file:
         file.seek(data_start)
-        writing: Future[object] | None = None
-        for piece in _pieces_of_next(file, entries, mean):
-            if writing is not None:
-                writing.result()
-            writing = second_thread.submit(destination.write, piece)
-        if writing is not None:
-            writing.result()
+        for _ in in_second_thread(destination.write, _pieces_of_next(file, entries, mean)):
+            pass
 
 
 def _pieces_of_next(file: FileIO, entries: Sequence[HeaderEntry], mean: RunningMean) -> Iterator[memoryview]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -24,6 +25,9 @@ __all__ = ["LocalBlobStore"]
 _LEFTOVER_S: Final = 24 * 3600.0
 """What nobody has written to for so long, nobody writes to any more."""
 
+_MAX_FLUSHERS: Final = 4
+"""Threads that flush what is written, for all writers together: a disk takes no more at a time."""
+
 
 class LocalBlobStore(BlobStore):
     """A folder of files named by their digest.
@@ -41,11 +45,12 @@ class LocalBlobStore(BlobStore):
         self._root: Final = root
         self._incoming: Final = root / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
+        self._flushers: Final = ThreadPoolExecutor(_MAX_FLUSHERS, thread_name_prefix="edgeml-sync")
         _remove_older(self._incoming, last_written_s=(clock or SystemClock()).now().timestamp() - _LEFTOVER_S)
 
     @override
     def writer(self) -> BlobWriter:
-        return _LocalBlobWriter(self._root, self._incoming)
+        return _LocalBlobWriter(self._root, self._incoming, flushers=self._flushers)
 
     @override
     def put(self, chunks: Iterable[bytes | memoryview]) -> StoredBlob:
@@ -87,7 +92,7 @@ class LocalBlobStore(BlobStore):
 
 
 class _LocalBlobWriter(BlobWriter):
-    def __init__(self, root: Path, incoming: Path) -> None:
+    def __init__(self, root: Path, incoming: Path, *, flushers: Executor) -> None:
         self._root = root
         handle, name = tempfile.mkstemp(dir=incoming)
         # Without a buffer: on a full disk, what is left in one would make closing fail.
@@ -96,7 +101,7 @@ class _LocalBlobWriter(BlobWriter):
         self._sha256 = hashlib.sha256()
         self._num_bytes = 0
         self._flushing = ExitStack()
-        self._append = self._flushing.enter_context(flushing_early(self._file))
+        self._append = self._flushing.enter_context(flushing_early(self._file, executor=flushers))
 
     @property
     @override

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from edgeml_client.errors import InvalidUpdateError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.arrays import Float32Array, raw_bytes
 from edgeml_client.updates.coding.factors import factored
@@ -26,6 +25,7 @@ from edgeml_client.updates.coding.spec import (
     coded_layout,
 )
 from edgeml_client.updates.layout import DType
+from edgeml_client.updates.private_arrays import refuse_private
 from edgeml_client.updates.safetensors_header import build_header
 from edgeml_client.updates.vector import NumberSource
 
@@ -56,9 +56,7 @@ def encode_coded(
     Raises:
         InvalidUpdateError: The source holds NaN or Inf, or a private array.
     """
-    leaking = sorted(set(header.private) & set(source.layout.names))
-    if leaking:
-        raise InvalidUpdateError(f"private arrays must stay on the device, but the delta holds {leaking}")
+    refuse_private(header, source.layout.names)
     if coding.rank is not None:
         source = factored(source, rank=coding.rank)
     size = source.layout.size

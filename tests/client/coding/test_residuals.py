@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from edgeml_client.errors import InvalidUpdateError, RoundStateError
 from edgeml_client.updates import DeltaVector
 from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore
 from tests.client.coding.leftovers import all_left_out, stage
+from tests.full_disk import longest_file
 
 
 def vector_of(*numbers: float, name: str = "w") -> DeltaVector:
@@ -132,20 +132,12 @@ def test_a_former_residual_whose_numbers_are_being_replaced_does_not_count(tmp_p
     assert added(store) == [0.0, 0.0]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_a_residual_that_does_not_fit_the_disk_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
     """A process may write 20,000 bytes a file, a header and 904 numbers: the first write takes a part."""
-    import resource  # noqa: PLC0415 - POSIX only
-
     store = ResidualStore(tmp_path)
     stage(store, vector_of(1.0, 1.0), mark("r-1")).commit()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="too large"):
-            stage(store, vector_of(*[2.0] * 2000), mark("r-2"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with longest_file(20_000), pytest.raises(OSError, match="too large"):
+        stage(store, vector_of(*[2.0] * 2000), mark("r-2"))
 
     assert added(store) == [1.0, 1.0]
 

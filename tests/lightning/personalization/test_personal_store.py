@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from edgeml_lightning.personalization import (
     RoundMarks,
 )
 from edgeml_lightning.randomness import capture_randomness, restore_randomness_
+from tests.full_disk import longest_file
 
 KEY = PersonalKey(org_id="clinic-a", device="mri-3", model_id="digits", strategy="ditto")
 EXPECTED = {"head.weight": torch.zeros(2, 2), "head.count": torch.zeros((), dtype=torch.int64)}
@@ -380,23 +379,11 @@ def test_marks_of_other_versions_are_set_aside_before_any_stream_moves(
 # Trouble with the folder.
 
 
-@contextmanager
-def full_disk(*, num_bytes: int) -> Generator[None]:
-    """Let no file grow beyond ``num_bytes``."""
-    resource = pytest.importorskip("resource", reason="needs a limit on the size of files")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_failed_write_leaves_the_entry_before_it_and_no_litter(tmp_path: Path) -> None:
     store = PersonalStore(tmp_path)
     store.save(KEY, state("r-1"))
 
-    with full_disk(num_bytes=100), pytest.raises(PersonalStoreError, match=r"cannot be kept.*make room"):
+    with longest_file(100), pytest.raises(PersonalStoreError, match=r"cannot be kept.*make room"):
         store.save(KEY, state("r-2"))
 
     assert found(store).round_id == "r-1"

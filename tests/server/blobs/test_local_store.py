@@ -12,7 +12,7 @@ import pytest
 
 from edgeml_client.testing import FakeClock
 from edgeml_server.blobs import LocalBlobStore, StoredBlob, check_digest
-from tests.server.full_disk import longest_file
+from tests.full_disk import longest_file
 
 DATA = b"numbers " * 1000
 DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
@@ -143,6 +143,19 @@ def test_what_a_crash_left_is_removed_when_it_is_a_day_old(store: LocalBlobStore
     assert leftovers(tmp_path) == [young]
     for writer in writers:
         writer.discard()
+
+
+def test_however_many_files_are_written_at_once_a_few_threads_flush_them(store: LocalBlobStore) -> None:
+    before = set(threading.enumerate())
+    writers = [store.writer() for _ in range(12)]
+
+    for writer in writers:
+        writer.write(bytes(9 << 20))
+    started = set(threading.enumerate()) - before
+    for writer in writers:
+        writer.discard()
+
+    assert 1 <= len(started) <= 4
 
 
 def test_a_full_disk_is_not_filled_with_what_did_not_fit(store: LocalBlobStore, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from edgeml_client.updates.update_file import UPDATE_CONTENT_TYPE, encode_update
 from edgeml_server import EmbeddedServer, Settings
-from tests.server.full_disk import longest_file
+from tests.full_disk import longest_file
 from tests.server.rounds.fleet import FleetDevice, content_digest
 
 SIZE = 800_001
