@@ -83,9 +83,14 @@ def line(server: EmbeddedServer) -> Iterator[Line]:
         yield made
 
 
+def incoming_folder(server: EmbeddedServer) -> Path:
+    """Return where files lie while they are received."""
+    return Path(urlsplit(server.plane.settings.blob_url).path, "incoming")
+
+
 def incoming(server: EmbeddedServer) -> list[Path]:
     """Return the files that are being received."""
-    return list(Path(urlsplit(server.plane.settings.blob_url).path, "incoming").iterdir())
+    return list(incoming_folder(server).iterdir())
 
 
 def test_a_file_is_sent_whole_and_the_connection_serves_on(line: Line) -> None:
@@ -179,13 +184,14 @@ def test_a_sender_reads_why_its_update_is_not_kept_and_is_served_on(
     assert incoming(server) == []
 
 
-def test_a_sender_that_goes_away_leaves_nothing(
-    server: EmbeddedServer, line: Line, caplog: pytest.LogCaptureFixture
-) -> None:
-    line.socket.sendall(line.upload_head() + line.body[:1_000_000])
-    line.socket.shutdown(socket.SHUT_WR)
-    assert line.socket.recv(1) == b""  # the server has closed its side, and with it what it kept
+def test_a_sender_that_goes_away_leaves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with EmbeddedServer(tmp_path) as server, closing(Line(server)) as line:
+        received = incoming_folder(server)
+        line.socket.sendall(line.upload_head() + line.body[:1_000_000])
+        line.socket.shutdown(socket.SHUT_WR)
+        assert line.socket.recv(1) == b""  # the server has closed its side
 
-    assert line.device.send(line.assignment["round_id"], line.body).status_code == 201
-    assert incoming(server) == []
+        assert line.device.send(line.assignment["round_id"], line.body).status_code == 201
+    # The server has ended, and with it what it did for the one who went away.
+    assert list(received.iterdir()) == []
     assert "Traceback" not in caplog.text
