@@ -15,6 +15,7 @@ from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import StreamedDelta, layout_of
 from edgeml_client.updates.arrays import State
 from edgeml_client.updates.outbox import Outbox
+from edgeml_client.updates.streamed_update import StreamedUpdate
 
 __all__ = ["PIPELINES", "cases", "header", "made"]
 
@@ -73,7 +74,7 @@ def made_from(
 
 
 def cases(size: str) -> Cases:
-    """Return each pipeline up to a file synced in the outbox, and the dense one in memory too."""
+    """Return each pipeline up to a file synced in the outbox, and the dense one to the chunks that are sent."""
     base, updated = states(size)
     folder = tempfile.TemporaryDirectory(prefix="edgeml-bench-")
     numbers = itertools.count()
@@ -89,12 +90,13 @@ def cases(size: str) -> Cases:
 
         return run
 
-    in_memory = Outbox(Path(folder.name, "in-memory"))
-    calls: dict[str, Call] = {
-        "dense float32, in memory": lambda: len(
-            bytes(made_from(base, updated, [], in_memory, round_number=next(numbers)).data)
-        )
-    }
+    streaming = Outbox(Path(folder.name, "streaming"))
+
+    def streamed() -> int:
+        data = made_from(base, updated, [], streaming, round_number=next(numbers)).data
+        return sum(map(len, data.chunks() if isinstance(data, StreamedUpdate) else [data]))
+
+    calls: dict[str, Call] = {"dense float32, as a stream": streamed}
     calls |= {f"{title}, on disk and synced": stored(title) for title in PIPELINES}
     return Cases(
         calls, limit=fresh_subtract(base, updated), num_parameters=num_parameters(size), close=folder.cleanup

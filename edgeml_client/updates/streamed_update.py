@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterator
 
@@ -62,4 +63,7 @@ class StreamedUpdate:
 
     def __bytes__(self) -> bytes:
         """Return the whole file."""
-        return b"".join(self.chunks())
+        file = io.BytesIO()  # joining the pieces would hold them all beside the result
+        for piece in self.pieces():
+            file.write(piece)
+        return file.getvalue()

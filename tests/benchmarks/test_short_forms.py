@@ -23,7 +23,7 @@ def test_the_benchmark_of_updates_fills_its_tables(
     figures = json.loads(out.read_text(encoding="utf-8"))
     assert "absent" not in out.read_text(encoding="utf-8")
     assert {name for name, case in figures["updates"]["ours"]["cases"].items() if case["num_bytes"]} >= {
-        "dense float32, in memory",
+        "dense float32, as a stream",
         "dense float32, on disk and synced",
     }
     assert "Summing 3 updates" in capsys.readouterr().out

@@ -86,6 +86,18 @@ def test_storing_and_reading_it_takes_blocks_and_not_a_model(tmp_path: Path) -> 
     assert peak_bytes < 2_000_000
 
 
+def test_the_whole_file_in_memory_takes_its_own_room_and_little_more() -> None:
+    """Room is taken an eighth ahead while the file grows; holding the pieces too would take twice its size."""
+    update = StreamedUpdate(_header(), DeltaVector.of({"w": np.ones(4_000_000, np.float32)}))
+    tracemalloc.start()
+
+    whole = bytes(update)
+
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 1.25 * len(whole)
+
+
 def test_a_private_array_is_not_written() -> None:
     with pytest.raises(InvalidUpdateError, match="must stay on the device"):
         StreamedUpdate(_header(private=("w",)), DeltaVector.of({"w": np.ones(2, np.float32)}))
