@@ -74,7 +74,7 @@ def made_from(
 
 
 def cases(size: str) -> Cases:
-    """Return each pipeline up to a file synced in the outbox, and the dense one to the chunks that are sent."""
+    """Return each pipeline to a file synced in the outbox, and the dense one to the chunks that are sent."""
     base, updated = states(size)
     folder = tempfile.TemporaryDirectory(prefix="edgeml-bench-")
     numbers = itertools.count()

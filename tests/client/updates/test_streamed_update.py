@@ -87,7 +87,7 @@ def test_storing_and_reading_it_takes_blocks_and_not_a_model(tmp_path: Path) -> 
 
 
 def test_the_whole_file_in_memory_takes_its_own_room_and_little_more() -> None:
-    """Room is taken an eighth ahead while the file grows; holding the pieces too would take twice its size."""
+    """Room is taken an eighth ahead as the file grows; holding the pieces too would take twice its size."""
     update = StreamedUpdate(_header(), DeltaVector.of({"w": np.ones(4_000_000, np.float32)}))
     tracemalloc.start()
 
