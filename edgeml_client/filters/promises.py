@@ -71,40 +71,32 @@ class Promises:
             FilterConfigError: It did not; the message names the filter and what to declare instead.
         """
         self._require_norm(norm)
-        if self.were_zero is not None:
-            num_filled = np.count_nonzero(self.were_zero & (vector.values != 0))
-            self._require(
-                num_filled == 0,
-                f"sparsity = Sparsity.{self.step.step.effects.sparsity.name}, but {num_filled} numbers that "
-                "were zero are not any more",
+        if self.were_zero is not None and (num := np.count_nonzero(self.were_zero & (vector.values != 0))):
+            raise self._broken(
+                f"sparsity = Sparsity.{self.step.step.effects.sparsity.name}, but {num} numbers that were "
+                "zero are not any more",
                 instead="Sparsity.FILLS",
             )
-        if self.were_not is not None:
-            num_lost = np.count_nonzero(self.were_not & (vector.values == 0))
-            self._require(
-                num_lost == 0,
-                f"sparsity = Sparsity.KEEPS, but {num_lost} numbers became zero",
-                instead="Sparsity.ADDS",
+        if self.were_not is not None and (num := np.count_nonzero(self.were_not & (vector.values == 0))):
+            raise self._broken(
+                f"sparsity = Sparsity.KEEPS, but {num} numbers became zero", instead="Sparsity.ADDS"
             )
 
     def _require_norm(self, norm: float) -> None:
         effects = self.step.step.effects
-        if effects.max_norm is not None:
-            self._require(
-                norm <= effects.max_norm * (1 + _ROUNDING),
+        if effects.max_norm is not None and not norm <= effects.max_norm * (1 + _ROUNDING):
+            raise self._broken(
                 f"max_norm = {effects.max_norm:.6g}, but the norm is {norm:.6g} afterwards",
                 instead="Sensitivity.UNKNOWN",
             )
-        elif effects.sensitivity is Sensitivity.KEEPS:
-            self._require(
-                norm <= self.norm * (1 + _ROUNDING),
+        if effects.sensitivity is Sensitivity.KEEPS and not norm <= self.norm * (1 + _ROUNDING):
+            raise self._broken(
                 f"sensitivity = Sensitivity.KEEPS, but the norm grew from {self.norm:.6g} to {norm:.6g}",
                 instead="Sensitivity.UNKNOWN",
             )
 
-    def _require(self, kept: bool, broken: str, *, instead: str) -> None:  # noqa: FBT001 - the condition itself
-        if not kept:
-            raise FilterConfigError(
-                f"filter {self.step.type!r} declares {broken}; nothing was sent: mend the filter, or declare "
-                f"{instead} in its effects"
-            )
+    def _broken(self, what: str, *, instead: str) -> FilterConfigError:
+        return FilterConfigError(
+            f"filter {self.step.type!r} declares {what}; nothing was sent: mend the filter, or declare "
+            f"{instead} in its effects"
+        )
