@@ -69,7 +69,7 @@ class CodedEnding:
         return math.log2(2 * self.quantization.largest_level + 1)
 
     def for_layout(self, layout: Layout) -> CodedEnding:
-        """Return how an update with these arrays is coded: signs are, but variances among them are not."""
+        """Return it as it codes these arrays: where variances stand among signs, two levels are too few."""
         if self.coding == _SIGNS and any(is_variance(name) for name in layout.names):
             return replace(self, coding=_SIGNS_BESIDE_VARIANCES)
         return self

@@ -176,7 +176,7 @@ class PersonalTraining:
             loss = forward_backward()
             self._ranks.average_gradients_(self.module.parameters())
             self.module.on_before_optimizer_step(optimizer)
-            self._pull(optimizer)
+            self._change_gradients(optimizer)
             self.module.configure_gradient_clipping(
                 optimizer,
                 gradient_clip_val=self._trainer.gradient_clip_val,
@@ -205,7 +205,7 @@ class PersonalTraining:
         self._window.on_backward()
         return loss.detach()
 
-    def _pull(self, optimizer: Optimizer) -> None:
+    def _change_gradients(self, optimizer: Optimizer) -> None:
         if self._term is not None:
             self._term.add_(optimizer, factor=self._window.factor(self._trainer.accumulate_grad_batches))
         if self._mixture is not None:

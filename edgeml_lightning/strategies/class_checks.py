@@ -44,7 +44,8 @@ def check_class(kind: type[FederatedStrategy]) -> None:
 def _check_decorated(kind: type[object]) -> None:
     if "__dataclass_fields__" in vars(kind):
         return
-    fields = [name for name, of in inspect.get_annotations(kind).items() if "ClassVar" not in str(of)]
+    annotations = inspect.get_annotations(kind)
+    fields = [name for name, annotation in annotations.items() if "ClassVar" not in str(annotation)]
     if fields:
         raise ConfigurationError(
             f"{kind.__name__} has new fields ({', '.join(fields)}) and is no dataclass, so it takes none of "

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TAKE_BODY", "LargeBodyProtocol"]
 
-SEND_FILE: Final = "http.response.pathsend"
+_SEND_FILE: Final = "http.response.pathsend"
 """ASGI's own extension: https://asgi.readthedocs.io/en/latest/extensions.html#path-send."""
 
 TAKE_BODY: Final = "edgeml.take_body"
@@ -57,12 +57,12 @@ class LargeBodyProtocol(H11Protocol):
         if scope["scheme"] == "http":  # with TLS, the socket takes other bytes than these
 
             async def send_or_sendfile(message: Message) -> None:
-                if message["type"] == SEND_FILE:
+                if message["type"] == _SEND_FILE:
                     await self._send_file(cycle, Path(message["path"]))
                 else:
                     await send(message)
 
-            scope["extensions"] = {SEND_FILE: {}, TAKE_BODY: self._take_body}
+            scope["extensions"] = {_SEND_FILE: {}, TAKE_BODY: self._take_body}
             await self._application(scope, receive, send_or_sendfile)
         else:
             await self._application(scope, receive, send)

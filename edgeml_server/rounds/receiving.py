@@ -88,22 +88,15 @@ async def receive_into(writer: BlobWriter, request: Request, *, max_bytes: int, 
     if declared.isdecimal() and int(declared) > max_bytes:
         await drain_body(request.receive)
         raise _too_large(max_bytes)
-    take_body: Callable[[], BodyReceiver | None] = request.scope.get("extensions", {}).get(
-        TAKE_BODY, _no_body
-    )
-    receiver = take_body()
-    pieces = (
-        _gathered(request, max_bytes=max_bytes)
-        if receiver is None  # otherwise it has the length that was declared
-        else receiver.pieces(silence_s=silence_s)
-    )
+    take_body: Callable[[], BodyReceiver | None] | None = request.scope.get("extensions", {}).get(TAKE_BODY)
+    receiver = None if take_body is None else take_body()
+    if receiver is None:
+        pieces = _gathered(request, max_bytes=max_bytes)
+    else:  # it has the length that was declared
+        pieces = receiver.pieces(silence_s=silence_s)
     async with aclosing(pieces):
         async for piece in pieces:
             await run_in_threadpool(writer.write, piece)
-
-
-def _no_body() -> None:
-    """Stand in for a server without our extension."""
 
 
 async def _gathered(request: Request, *, max_bytes: int) -> AsyncGenerator[memoryview]:
