@@ -5,20 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import io
 import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final
 
 import httpx
 
 from edgeml_client._transport.answers import shown_url
-from edgeml_client._transport.memory import ReceivedMemory
 from edgeml_client._transport.retry import BackOff, CorruptDownloadError
+from edgeml_client._transport.sinks import Sink
 from edgeml_client.errors import InvalidResponseError
 
-__all__ = ["Download", "Downloading", "Sink", "announced_digest"]
+__all__ = ["Download", "Downloading", "announced_digest"]
 
 PROGRESS_BYTES: Final = 64 * 1024
 """A connection that brought this much is no failure: the count of failures starts anew."""
@@ -27,40 +26,24 @@ _RANGE: Final = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-class Sink(Protocol):
-    """Where content goes: a file that is open for writing does."""
-
-    def write(self, data: bytes, /) -> int:
-        """Append ``data``."""
-        ...
-
-    def seek(self, offset: int, /) -> int:
-        """Go to a position."""
-        ...
-
-    def truncate(self) -> int:
-        """Drop what lies behind the position."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Download:
     """What a download brought.
 
     Attributes:
-        data: The content; empty if ``not_modified``, or if it went elsewhere.
-        num_bytes: The length of the content.
+        num_bytes: The length of the content; 0 if ``not_modified``.
         etag: The server's name for this content, to pass as ``if_none_match`` next time.
         not_modified: The content is still the one named by ``if_none_match``.
         digest: The SHA-256 of the content, as ``sha256:<hex>``, taken while it arrived; ``None`` if
             ``not_modified``.
+        data: The content; empty if ``not_modified``, or if it went to a sink of the caller's.
     """
 
-    data: bytes = field(repr=False)
     num_bytes: int
     etag: str | None = None
     not_modified: bool = False
     digest: str | None = None
+    data: bytes = field(default=b"", repr=False)
 
 
 def announced_digest(headers: httpx.Headers) -> str | None:
@@ -91,16 +74,16 @@ class Downloading:
     """The state of one download over several connections.
 
     Args:
-        file: Where the content goes.
+        sink: Where the content goes.
         max_bytes: More than this is refused before it is stored; ``None`` sets no bound.
         if_none_match: The ETag of the content that is already there.
         back_off: Told when a connection brought the download further.
     """
 
     def __init__(
-        self, file: Sink, *, max_bytes: int | None, if_none_match: str | None, back_off: BackOff
+        self, sink: Sink, *, max_bytes: int | None, if_none_match: str | None, back_off: BackOff
     ) -> None:
-        self._file = file
+        self._sink = sink
         self._max_bytes = max_bytes
         self._if_none_match = if_none_match
         self._back_off = back_off
@@ -125,7 +108,8 @@ class Downloading:
             httpx.TransportError: The connection broke; :meth:`headers` asks for the rest.
         """
         if response.status_code == HTTPStatus.NOT_MODIFIED:
-            return Download(data=b"", num_bytes=0, etag=self._if_none_match, not_modified=True)
+            self._start_over()
+            return Download(num_bytes=0, etag=self._if_none_match, not_modified=True)
         expected = self._position(response)
         self._check_size(expected or 0, response)
         self._take_room(expected or 0, response)
@@ -135,8 +119,7 @@ class Downloading:
         return self._finish(response, expected)
 
     def _start_over(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
+        self._sink.clear()
         self._num_bytes = 0
         self._sha256 = hashlib.sha256()
         self._etag: str | None = None
@@ -165,7 +148,7 @@ class Downloading:
         return int(length)
 
     def _append(self, chunk: bytes) -> None:
-        self._file.write(chunk)
+        self._sink.write(chunk)
         self._sha256.update(chunk)
         self._num_bytes += len(chunk)
         if self._num_bytes >= self._furthest + PROGRESS_BYTES:
@@ -180,10 +163,8 @@ class Downloading:
             )
 
     def _take_room(self, num_bytes: int, response: httpx.Response) -> None:
-        if not isinstance(self._file, ReceivedMemory):
-            return
         try:
-            self._file.expect(num_bytes)
+            self._sink.expect(num_bytes)
         except MemoryError as exc:
             raise InvalidResponseError(
                 f"{_name(response)} announces {num_bytes} bytes, for which there is no memory here: "
@@ -199,8 +180,7 @@ class Downloading:
                 f"{_name(response)} sent content that is not what it announced (length or SHA-256 differ): "
                 "try again; if it stays so, something between here and the server changes the content"
             )
-        data = self._file.getvalue() if isinstance(self._file, io.BytesIO) else b""
-        return Download(data=data, num_bytes=self._num_bytes, etag=self._etag, digest=digest)
+        return Download(num_bytes=self._num_bytes, etag=self._etag, digest=digest)
 
 
 def _name(response: httpx.Response) -> str:

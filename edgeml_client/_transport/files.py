@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgeml_client._transport.http import Download, HttpTransport, QueryValue
+from edgeml_client._transport.sinks import FileSink
 from edgeml_client.durable import replacing
 
 __all__ = ["download_to_file"]
@@ -34,4 +35,4 @@ def download_to_file(
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     with replacing(destination, mode=0o666) as file:  # less what the user's umask takes away
-        return transport.download(path, params=params, max_bytes=max_bytes, into=file)
+        return transport.download(path, params=params, max_bytes=max_bytes, into=FileSink(file))

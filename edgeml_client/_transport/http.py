@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -17,11 +18,12 @@ from pydantic import JsonValue, TypeAdapter
 
 from edgeml_client._transport.answers import Answer, parse_answer, read_answer, refused, shown_url
 from edgeml_client._transport.bodies import Body, content_body, json_body
-from edgeml_client._transport.downloads import Download, Downloading, Sink
+from edgeml_client._transport.downloads import Download, Downloading
 from edgeml_client._transport.logs import discreetly
 from edgeml_client._transport.pool import ConnectionPool
 from edgeml_client._transport.requests import QueryValue, WireRequest, origin_of, parsed_address, present
 from edgeml_client._transport.retry import RETRYABLE_STATUSES, BackOff, TransientAnswerError, retry_after_s
+from edgeml_client._transport.sinks import FileSink, Sink
 from edgeml_client._transport.tokens import BearerTokens
 from edgeml_client.clock import Clock, SystemClock
 from edgeml_client.errors import ConfigurationError, ConnectionFailedError, InvalidResponseError
@@ -172,16 +174,17 @@ class HttpTransport:
             params: The query; what is ``None`` is left out.
             if_none_match: The ETag of the content that is already here.
             max_bytes: Longer content is refused before it is stored.
-            into: What takes the content instead of ``bytes``: a file open for writing, for instance.
+            into: What takes the content, where it is not to be ``data`` of what is returned.
 
         Raises:
             InvalidResponseError: The content is too long, or is not what the server announced.
             RequestRefusedError, ConnectionFailedError, AuthError, ConfigurationError: As in :meth:`call`.
         """
+        memory = io.BytesIO()
         url = self._url(path)
         back_off = BackOff(max_attempts=self._max_attempts)
         state = Downloading(
-            io.BytesIO() if into is None else into,
+            FileSink(memory) if into is None else into,
             max_bytes=max_bytes,
             if_none_match=if_none_match,
             back_off=back_off,
@@ -197,7 +200,7 @@ class HttpTransport:
                 headers=state.headers(),
             )
 
-        return self._perform(next_request, state.take, back_off)
+        return replace(self._perform(next_request, state.take, back_off), data=memory.getvalue())
 
     def _url(self, path: str) -> httpx.URL:
         if path.startswith(("http://", "https://")):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from edgeml_client._transport.downloads import Download, Sink
-from edgeml_client._transport.http import HttpTransport
-from edgeml_client._transport.memory import ReceivedMemory
+from edgeml_client._transport.http import Download, HttpTransport
 from edgeml_client._transport.paths import endpoint
+from edgeml_client._transport.sinks import ReceivedMemory, Sink
 from edgeml_client.errors import InvalidResponseError
 from edgeml_client.resources.capabilities import Capabilities
 from edgeml_client.schemas import Capability, ModelPage, ModelVersion

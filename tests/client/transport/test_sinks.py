@@ -1,11 +1,13 @@
-"""Memory that takes a download of known length as it comes."""
+"""Where a download goes: memory that is told its length before it comes, or a file."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from edgeml_client._transport.http import HttpTransport
-from edgeml_client._transport.memory import ReceivedMemory
+from edgeml_client._transport.sinks import FileSink, ReceivedMemory, Sink
 from edgeml_client.errors import InvalidResponseError
 from edgeml_client.testing import Reply, ScriptedServer
 from tests.client.transport.test_downloads import CONTENT, DIGEST, serving
@@ -16,7 +18,8 @@ def test_it_holds_what_was_written_whether_less_or_more_was_expected(expected: i
     memory = ReceivedMemory()
 
     memory.expect(expected)
-    assert [memory.write(chunk) for chunk in (b"abc", b"", b"defgh")] == [3, 0, 5]
+    for chunk in (b"abc", b"", b"defgh"):
+        memory.write(chunk)
 
     assert memory.view() == b"abcdefgh"
     assert memory.view().readonly
@@ -29,6 +32,20 @@ def test_what_is_expected_later_does_not_take_away_what_came() -> None:
     memory.expect(1_000)
 
     assert memory.view() == b"abc"
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_what_was_forgotten_does_not_come_again(tmp_path: Path, kind: str) -> None:
+    memory = ReceivedMemory()
+    with (tmp_path / "file").open("w+b") as file:
+        sink: Sink = memory if kind == "memory" else FileSink(file)
+        sink.write(b"abcdef")
+
+        sink.clear()
+        sink.write(b"xy")
+
+        file.seek(0)
+        assert (memory.view() if kind == "memory" else file.read()) == b"xy"
 
 
 @pytest.mark.parametrize("num_bytes", [2**50, 2**63])
