@@ -13,7 +13,7 @@ from typing_extensions import override
 from edgeml_client.errors import EdgeMLClientError
 from edgeml_client.schemas import WireBody
 
-__all__ = ["CHUNK_BYTES", "Body", "BytesBody", "FileBody", "content_body", "json_body"]
+__all__ = ["CHUNK_BYTES", "Body", "BytesBody", "FileBody", "json_body"]
 
 # httpcore slices what a socket did not take off the front, which copies the rest each time: without
 # pieces, sending n bytes would cost n squared.
@@ -80,13 +80,6 @@ class FileBody(Body):
                 yield chunk
         if left:
             raise EdgeMLClientError(f"{self._path} shrank while it was sent: write it once, then upload it")
-
-
-def content_body(content: bytes | memoryview | Path | Body) -> Body:
-    """Return a body of content that is sent as it is; a file is streamed, and never read whole."""
-    if isinstance(content, Path):
-        return FileBody(content)
-    return BytesBody(content) if isinstance(content, bytes | memoryview) else content
 
 
 def json_body(body: WireBody | Mapping[str, JsonValue]) -> BytesBody:

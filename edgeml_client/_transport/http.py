@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Final, TypeVar
 
 import httpx
@@ -17,7 +16,7 @@ import stamina
 from pydantic import JsonValue, TypeAdapter
 
 from edgeml_client._transport.answers import Answer, parse_answer, read_answer, refused, shown_url
-from edgeml_client._transport.bodies import Body, content_body, json_body
+from edgeml_client._transport.bodies import Body, json_body
 from edgeml_client._transport.downloads import Download, Downloading
 from edgeml_client._transport.logs import discreetly
 from edgeml_client._transport.pool import ConnectionPool
@@ -109,7 +108,6 @@ class HttpTransport:
         *,
         params: Mapping[str, QueryValue] | None = None,
         body: WireBody | Mapping[str, JsonValue] | Body | None = None,
-        content: bytes | memoryview | Path | Body | None = None,
         headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         timeout: float | None = None,
@@ -122,8 +120,7 @@ class HttpTransport:
             path: Below ``api_base``, made by ``endpoint``.
             answer: The form of the answer; ``type(None)`` for none.
             params: The query; what is ``None`` is left out.
-            body: Sent as JSON, or a body that knows its own form.
-            content: Sent as it is; a file is streamed, and never read whole.
+            body: Sent as JSON; or content that is sent as it is, with the patience of ``download_timeout``.
             headers: Further headers.
             idempotency_key: Under which the server recognizes a repetition. Left out, POST and PATCH get a
                 new one, so that every request may be repeated after a dropped connection.
@@ -137,10 +134,11 @@ class HttpTransport:
             AuthError: There is no usable token.
             ConfigurationError: The address cannot be called at all.
         """
-        if content is None:
-            wire = json_body(body) if isinstance(body, WireBody | Mapping) else body
-        else:
-            wire = content_body(content)
+        silence_s = self._timeout_s
+        if isinstance(body, WireBody | Mapping):
+            body = json_body(body)
+        elif body is not None:
+            silence_s = self._download_timeout_s
         if method in _NEEDS_KEY and idempotency_key is None:
             idempotency_key = uuid.uuid4().hex
         sent = {"Accept": "application/json", **(headers or {})}
@@ -150,8 +148,8 @@ class HttpTransport:
             method=method,
             url=self._url(path),
             params=present(params),
-            timeout_s=timeout or (self._timeout_s if content is None else self._download_timeout_s),
-            body=wire,
+            timeout_s=timeout or silence_s,
+            body=body,
             headers=sent,
         )
         back_off = BackOff(max_attempts=max_attempts or self._max_attempts)

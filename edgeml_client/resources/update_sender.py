@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from edgeml_client._transport.bodies import Body, BytesBody, FileBody
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client._transport.paths import endpoint
 from edgeml_client.errors import (
@@ -176,11 +177,8 @@ class UpdateSender:
             "POST",
             endpoint("/training/rounds/{}/updates", update.header.round_id),
             UpdateReceipt,
-            content=data,
-            headers={
-                "Content-Type": UPDATE_CONTENT_TYPE,
-                "Content-Digest": f"sha-256=:{base64.b64encode(update.sha256).decode()}:",
-            },
+            body=_body_of(data),
+            headers={"Content-Digest": f"sha-256=:{base64.b64encode(update.sha256).decode()}:"},
             idempotency_key=update.idempotency_key,
         )
         return receipt, update.num_bytes
@@ -207,3 +205,11 @@ class UpdateSender:
             idempotency_key=update.idempotency_key,
         )
         return receipt, len(saved)
+
+
+def _body_of(data: UpdateData | Path) -> Body:
+    if isinstance(data, StreamedUpdate):
+        return data
+    if isinstance(data, Path):
+        return FileBody(data, content_type=UPDATE_CONTENT_TYPE)
+    return BytesBody(data, content_type=UPDATE_CONTENT_TYPE)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+import threading
+from contextlib import closing
 from email import message_from_bytes
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from edgeml_client._transport.bodies import CHUNK_BYTES, BytesBody, FileBody, json_body
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client._transport.multipart import FormFile, MultipartBody
-from edgeml_client.errors import EdgeMLClientError, PayloadTooLargeError
+from edgeml_client.errors import ConnectionFailedError, EdgeMLClientError, PayloadTooLargeError
 from edgeml_client.schemas import Record
 from edgeml_client.testing import Reply, ScriptedServer
 
@@ -28,19 +30,15 @@ def file(tmp_path: Path) -> Path:
 def test_content_arrives_as_it_is(server: ScriptedServer, transport: HttpTransport, file: Path) -> None:
     server.on("POST", "/updates", Reply.of_json({"status": "accepted"}))
 
-    for content in (CONTENT, file):
-        transport.call(
-            "POST",
-            "/updates",
-            Record,
-            content=content,
-            headers={"Content-Type": "application/vnd.edgeml.update"},
-        )
+    content_type = "application/vnd.edgeml.update"
+
+    for body in (BytesBody(CONTENT, content_type=content_type), FileBody(file, content_type=content_type)):
+        transport.call("POST", "/updates", Record, body=body)
 
     for exchange in server.requests("POST", "/updates"):
         assert exchange.body == CONTENT
         assert exchange.headers["content-length"] == str(len(CONTENT))
-        assert exchange.headers["content-type"] == "application/vnd.edgeml.update"
+        assert exchange.headers["content-type"] == content_type
     assert transport.num_bytes_sent == 2 * len(CONTENT)
 
 
@@ -49,9 +47,21 @@ def test_a_repeated_upload_starts_at_the_start(
 ) -> None:
     server.on("POST", "/updates", Reply(status=503), Reply(drop=True), Reply())
 
-    transport.call("POST", "/updates", Record, content=file, idempotency_key="k")
+    transport.call("POST", "/updates", Record, body=FileBody(file), idempotency_key="k")
 
     assert [exchange.body == CONTENT for exchange in server.requests("POST", "/updates")] == [True] * 3
+
+
+@pytest.mark.timeout(10)
+def test_content_is_given_the_time_of_downloads(server: ScriptedServer) -> None:
+    """The server hangs: other calls would wait for a minute."""
+    server.on("POST", "/updates", Reply(wait_for=threading.Event()))
+    transport = HttpTransport(
+        api_base=server.api_base, auth_token_provider=None, timeout=60, download_timeout=0.05, max_attempts=1
+    )
+
+    with closing(transport), pytest.raises(ConnectionFailedError, match="timed out"):
+        transport.call("POST", "/updates", Record, body=BytesBody(b"numbers"))
 
 
 def test_a_file_is_never_read_whole(file: Path) -> None:
@@ -89,9 +99,9 @@ def test_a_file_that_grows_is_sent_as_long_as_it_was(file: Path) -> None:
     assert b"".join(body.chunks()) == CONTENT
 
 
-def test_a_file_that_is_not_there_is_the_callers_mistake(transport: HttpTransport, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_the_callers_mistake(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"absent\.bin"):
-        transport.call("POST", "/updates", Record, content=tmp_path / "absent.bin")
+        FileBody(tmp_path / "absent.bin")
 
 
 def test_json_holds_no_nan() -> None:
@@ -105,7 +115,7 @@ def test_a_refusal_during_the_upload_is_understood(
     server.on("POST", "/updates", Reply.of_json({"detail": "at most 10 bytes"}, status=413))
 
     with pytest.raises(PayloadTooLargeError, match="at most 10 bytes"):
-        transport.call("POST", "/updates", Record, content=file)
+        transport.call("POST", "/updates", Record, body=FileBody(file))
 
 
 def test_a_form_holds_fields_and_files(file: Path) -> None:
