@@ -18,7 +18,7 @@ from edgeml_client.updates.coding.coded_source import CodedSource
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.layout import Layout
 from edgeml_client.updates.streamed_delta import StreamedDelta
-from edgeml_client.updates.streamed_update import StreamedUpdate
+from edgeml_client.updates.streamed_update import StreamedUpdate, UpdateData
 from edgeml_client.updates.update_file import encode_update, open_update
 from edgeml_client.updates.vector import DeltaVector, NumberSource
 
@@ -37,7 +37,7 @@ class MadeUpdate:
             the delta must stay as it is.
     """
 
-    data: bytes | StreamedUpdate
+    data: UpdateData
     left_out: LeftOut | None = None
 
 

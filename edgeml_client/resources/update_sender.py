@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from edgeml_client._transport.bodies import Body, BytesBody, FileBody
 from edgeml_client._transport.http import HttpTransport
@@ -28,7 +28,7 @@ from edgeml_client.schemas import Capability, UpdateReceipt, WeightsUpload
 from edgeml_client.updates.coding.left_out import LeftOut
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.outbox import Outbox, PendingUpdate
-from edgeml_client.updates.streamed_update import StreamedUpdate
+from edgeml_client.updates.streamed_update import StreamedUpdate, UpdateData
 from edgeml_client.updates.torch_format import dumps_state_dict
 from edgeml_client.updates.update_file import UPDATE_CONTENT_TYPE, read_arrays
 
@@ -45,9 +45,6 @@ _REFUSED_FOR_GOOD: Final = (
     UnprocessableError,
 )
 _SEND_PATIENCE_S: Final = 600.0
-
-UpdateData: TypeAlias = bytes | memoryview | StreamedUpdate
-"""An update file, in memory or computed where it is read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.coding.left_out import LeftOut
 from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore
 from edgeml_client.updates.paths import path_segment
-from edgeml_client.updates.streamed_update import StreamedUpdate
+from edgeml_client.updates.streamed_update import StreamedUpdate, UpdateData
 from edgeml_client.updates.update_file import read_update_header
 
 __all__ = ["Outbox", "PendingUpdate", "path_segment"]
@@ -86,9 +86,7 @@ class Outbox:
         self.folder = folder
         self.residuals = residuals or ResidualStore(folder)
 
-    def put(
-        self, data: bytes | memoryview | StreamedUpdate, *, left_out: LeftOut | None = None
-    ) -> PendingUpdate:
+    def put(self, data: UpdateData, *, left_out: LeftOut | None = None) -> PendingUpdate:
         """Store an update file for good, in place of an older one of the same round; then return it.
 
         Args:

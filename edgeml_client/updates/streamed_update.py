@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from edgeml_client.updates.safetensors_header import build_header
 from edgeml_client.updates.update_file import UPDATE_CONTENT_TYPE
 from edgeml_client.updates.vector import BLOCK, NumberSource
 
-__all__ = ["StreamedUpdate"]
+__all__ = ["StreamedUpdate", "UpdateData"]
 
 
 class StreamedUpdate:
@@ -67,3 +68,7 @@ class StreamedUpdate:
         for piece in self.pieces():
             file.write(piece)
         return file.getvalue()
+
+
+UpdateData: TypeAlias = bytes | StreamedUpdate
+"""An update file, in memory or computed where it is read."""
