@@ -462,7 +462,7 @@ def test_a_transport_that_nobody_closed_closes_its_connections_when_it_is_forgot
     server.on("GET", "/x", Reply())
     transport = HttpTransport(api_base=server.api_base, auth_token_provider=None)
     transport.call("GET", "/x", Record)
-    client = transport._pool.client()
+    client = transport._sender.pool.client()
 
     del transport
     gc.collect()
@@ -522,5 +522,5 @@ def test_a_complaint_of_another_form_is_shown_as_it_is(
 
 
 def test_an_address_that_is_too_long_is_an_error_of_ours(transport: HttpTransport) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be called"):
+    with pytest.raises(ConfigurationError, match=r"/api/v1/x cannot be called so"):
         transport.call("GET", "/x", Record, params={"device_id": "d" * 1_000_000})
