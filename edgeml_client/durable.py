@@ -9,15 +9,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final
 
 from typing_extensions import Buffer
+
+from edgeml_client.second_thread import in_second_thread
 
 __all__ = [
     "PART_SUFFIX",
     "flushing_early",
     "in_pieces",
-    "in_second_thread",
     "replacing",
     "sync_content",
     "sync_folder",
@@ -25,8 +26,6 @@ __all__ = [
     "write_digested",
     "write_durably",
 ]
-
-_Piece = TypeVar("_Piece")
 
 PART_SUFFIX: Final = ".part"
 """How the names of files end that are still being written; a crash may leave one behind."""
@@ -84,24 +83,6 @@ def write_digested(path: Path, pieces: Iterable[Buffer]) -> bytes:
         for piece in in_second_thread(sha256.update, pieces):
             write(piece)
     return sha256.digest()
-
-
-def in_second_thread(work: Callable[[_Piece], object], pieces: Iterable[_Piece]) -> Iterator[_Piece]:
-    """Yield pieces while a second thread works on them; it is done with one before the next is yielded.
-
-    Args:
-        work: Called with each piece in turn; what it raises is raised here.
-        pieces: Each stays as it is until the next but one is asked for.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="edgeml-piece") as second_thread:
-        working: Future[object] | None = None
-        for piece in pieces:
-            if working is not None:
-                working.result()
-            working = second_thread.submit(work, piece)
-            yield piece
-        if working is not None:
-            working.result()
 
 
 def in_pieces(data: bytes | memoryview) -> Iterator[memoryview]:

@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
-from edgeml_client.durable import in_second_thread
+from edgeml_client.second_thread import in_second_thread
 from edgeml_client.updates.array_names import is_variance
 from edgeml_client.updates.coding import Chunk, CodedUpdateFile
 from edgeml_client.updates.layout import ITEM_BYTES, Layout

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edgeml_client.durable import flushing_early, replacing, write_durably
+from edgeml_client.durable import flushing_early, in_pieces, replacing, write_digested, write_durably
 
 
 def write_half(path: Path) -> None:
@@ -97,3 +99,31 @@ def test_little_data_needs_no_second_thread(tmp_path: Path) -> None:
         assert threading.active_count() == before
 
     assert (tmp_path / "file").read_bytes() == b"little"
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 1 << 20, (5 << 19) + 3])
+def test_data_is_written_and_digested_in_pieces_of_a_mib(tmp_path: Path, num_bytes: int) -> None:
+    """Ends at the end of a piece and within one."""
+    data = os.urandom(num_bytes)
+    pieces = list(in_pieces(data))
+
+    digest = write_digested(tmp_path / "file", pieces)
+
+    assert [len(piece) for piece in pieces[:-1]] == [1 << 20] * (len(pieces) - 1)
+    assert all(piece.obj is data for piece in pieces), "nothing is copied"
+    assert (tmp_path / "file").read_bytes() == data
+    assert digest == hashlib.sha256(data).digest()
+
+
+def test_a_digested_file_whose_pieces_cannot_be_made_changes_nothing(tmp_path: Path) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise ValueError("no more")
+
+    (tmp_path / "file").write_bytes(b"before")
+
+    with pytest.raises(ValueError, match="no more"):
+        write_digested(tmp_path / "file", pieces())
+
+    assert (tmp_path / "file").read_bytes() == b"before"
+    assert names(tmp_path) == ["file"]
