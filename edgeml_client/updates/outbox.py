@@ -27,7 +27,8 @@ from edgeml_client.durable import PART_SUFFIX, in_pieces, sync_folder, write_dig
 from edgeml_client.errors import ConfigurationError, InvalidUpdateError, OutboxBusyError
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.coding.left_out import LeftOut
-from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore
+from edgeml_client.updates.coding.residual import ResidualStore
+from edgeml_client.updates.coding.residual_slot import ResidualMark
 from edgeml_client.updates.paths import path_segment
 from edgeml_client.updates.streamed_update import StreamedUpdate, UpdateData
 from edgeml_client.updates.update_file import read_update_header

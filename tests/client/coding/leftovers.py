@@ -8,7 +8,8 @@ import numpy as np
 
 from edgeml_client.updates import DeltaVector, Float32Array
 from edgeml_client.updates.coding import LeftOut
-from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore, StagedResidual
+from edgeml_client.updates.coding.residual import ResidualStore, StagedResidual
+from edgeml_client.updates.coding.residual_slot import ResidualMark
 from edgeml_client.updates.coding.spec import Chunk
 
 __all__ = ["all_left_out", "numbers_of", "stage"]

@@ -10,7 +10,8 @@ import pytest
 
 from edgeml_client.errors import InvalidUpdateError, RoundStateError
 from edgeml_client.updates import DeltaVector
-from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore
+from edgeml_client.updates.coding.residual import ResidualStore
+from edgeml_client.updates.coding.residual_slot import ResidualMark
 from tests.client.coding.leftovers import all_left_out, stage
 from tests.full_disk import longest_file
 

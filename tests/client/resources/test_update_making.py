@@ -26,7 +26,8 @@ from edgeml_client.resources.update_making import MadeUpdate, make_update
 from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, StreamedDelta, UpdateFile, open_update
 from edgeml_client.updates.coding import CodedUpdateFile
-from edgeml_client.updates.coding.residual import ResidualMark, ResidualStore
+from edgeml_client.updates.coding.residual import ResidualStore
+from edgeml_client.updates.coding.residual_slot import ResidualMark
 from tests.client.coding.leftovers import numbers_of, stage
 
 DELTA = {
