@@ -10,6 +10,7 @@ from torch import nn
 __all__ = [
     "PERSONAL_PREFIX",
     "canonical_name",
+    "divided_by_prefix",
     "is_companion",
     "is_own",
     "modules_by_path",
@@ -81,3 +82,16 @@ def under_prefix(values: Mapping[str, _Value], prefix: str) -> dict[str, _Value]
         {'loss': 1.0}
     """
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+
+def divided_by_prefix(
+    values: Mapping[str, _Value], prefix: str
+) -> tuple[dict[str, _Value], dict[str, _Value]]:
+    """Return the values whose names begin with ``prefix``, without it, and all others.
+
+    Example:
+        >>> divided_by_prefix({"personal/w": 1, "w": 2}, "personal/")
+        ({'w': 1}, {'w': 2})
+    """
+    others = {name: value for name, value in values.items() if not name.startswith(prefix)}
+    return under_prefix(values, prefix), others

@@ -17,9 +17,9 @@ from edgeml_lightning.distributed import LocalRanks, Ranks
 from edgeml_lightning.exchange import model_state
 from edgeml_lightning.naming import (
     PERSONAL_PREFIX,
+    divided_by_prefix,
     is_own,
     parameter_names,
-    under_prefix,
     with_prefix,
 )
 from edgeml_lightning.personalization.optimizer_state import (
@@ -78,14 +78,12 @@ class PersonalSide:
         recalled = running.recalled
         if recalled is None:
             return
-        second, kept = _divided({name: array for name, array in recalled.arrays.items() if not is_own(name)})
-        second_tensors, kept_tensors = _divided(recalled.optimizer.tensors)
-        second_numbers, kept_numbers = _divided(recalled.optimizer.numbers)
-        second_kinds, kept_kinds = _divided(recalled.optimizer.kinds)
+        arrays = {name: array for name, array in recalled.arrays.items() if not is_own(name)}
+        second, kept = divided_by_prefix(arrays, PERSONAL_PREFIX)
+        second_optimizer, self._kept_optimizer = recalled.optimizer.divided(PERSONAL_PREFIX)
         self._ranks.load_(module, kept)
-        self._kept_optimizer = OptimizerState(kept_tensors, kept_numbers, kept_kinds)
         if self.training is not None:
-            self.training.load_(second, OptimizerState(second_tensors, second_numbers, second_kinds))
+            self.training.load_(second, second_optimizer)
 
     def start_training(self, trainer: L.Trainer, module: L.LightningModule, running: RunningRound) -> None:
         """Give optimizers back what they remembered of the personal parameters.
@@ -145,13 +143,8 @@ def _gathered(
     arrays = {name: array.detach().to("cpu", copy=True) for name, array in mine.items()}
     optimizer = named_optimizer_state(trainer.optimizers, _kept_parameters(module, running))
     if training is not None:
-        second = training.optimizer_state()
         arrays |= with_prefix(_without(training.arrays(), running.split.fixed), PERSONAL_PREFIX)
-        optimizer = OptimizerState(
-            {**optimizer.tensors, **with_prefix(second.tensors, PERSONAL_PREFIX)},
-            {**optimizer.numbers, **with_prefix(second.numbers, PERSONAL_PREFIX)},
-            {**optimizer.kinds, **with_prefix(second.kinds, PERSONAL_PREFIX)},
-        )
+        optimizer = optimizer.joined_with(training.optimizer_state(), prefix=PERSONAL_PREFIX)
     arrays |= {name: tensor.detach().to("cpu", copy=True) for name, tensor in running.own.items()}
     if not arrays:
         return None
@@ -175,12 +168,6 @@ def _kept_parameters(module: L.LightningModule, running: RunningRound) -> dict[n
 def _without(values: Mapping[str, _Value], names: Iterable[str]) -> dict[str, _Value]:
     left_out = frozenset(names)
     return {name: value for name, value in values.items() if name not in left_out}
-
-
-def _divided(values: Mapping[str, _Value]) -> tuple[dict[str, _Value], dict[str, _Value]]:
-    """Return what belongs to the second model, without the prefix, and the rest."""
-    rest = {name: value for name, value in values.items() if not name.startswith(PERSONAL_PREFIX)}
-    return under_prefix(values, PERSONAL_PREFIX), rest
 
 
 def _check_covered(trainer: L.Trainer, module: L.LightningModule, running: RunningRound) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from edgeml_lightning.distributed.sharding import placed_like, whole_tensor
+from edgeml_lightning.naming import divided_by_prefix, with_prefix
 
 __all__ = ["OptimizerState", "named_optimizer_state", "remembered_bytes", "restore_optimizer_state_"]
 
@@ -39,6 +40,24 @@ class OptimizerState:
     tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     numbers: Mapping[str, float] = field(default_factory=dict[str, float])
     kinds: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def joined_with(self, other: OptimizerState, *, prefix: str) -> OptimizerState:
+        """Return this and ``other``, whose parameters are called with ``prefix`` in front of their names."""
+        return OptimizerState(
+            {**self.tensors, **with_prefix(other.tensors, prefix)},
+            {**self.numbers, **with_prefix(other.numbers, prefix)},
+            {**self.kinds, **with_prefix(other.kinds, prefix)},
+        )
+
+    def divided(self, prefix: str) -> tuple[OptimizerState, OptimizerState]:
+        """Return what :meth:`joined_with` joined: what stands under ``prefix``, and the rest."""
+        tensors, other_tensors = divided_by_prefix(self.tensors, prefix)
+        numbers, other_numbers = divided_by_prefix(self.numbers, prefix)
+        kinds, other_kinds = divided_by_prefix(self.kinds, prefix)
+        return (
+            OptimizerState(tensors, numbers, kinds),
+            OptimizerState(other_tensors, other_numbers, other_kinds),
+        )
 
 
 def named_optimizer_state(

@@ -10,7 +10,11 @@ from torch import nn
 from torch.optim import LBFGS, SGD, Adagrad, Adam, Optimizer, RMSprop
 
 from edgeml_lightning.naming import parameter_names
-from edgeml_lightning.personalization.optimizer_state import named_optimizer_state, restore_optimizer_state_
+from edgeml_lightning.personalization.optimizer_state import (
+    OptimizerState,
+    named_optimizer_state,
+    restore_optimizer_state_,
+)
 
 
 def step(model: nn.Module, optimizer: Optimizer) -> None:
@@ -119,6 +123,16 @@ def test_the_memory_of_another_kind_of_optimizer_is_left_and_one_warning_says_so
 
     assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
     assert [record.message.endswith("starts anew") for record in caplog.records] == [True]
+
+
+def test_the_memories_of_two_models_are_one_that_can_be_divided_again() -> None:
+    mine = OptimizerState({"w//exp_avg": torch.ones(2)}, {"w//step": 1.0}, {"w": "Adam"})
+    others = OptimizerState({"w//exp_avg": torch.zeros(2)}, {"w//step": 2.0}, {"w": "SGD"})
+
+    both = mine.joined_with(others, prefix="personal/")
+
+    assert both.numbers == {"w//step": 1.0, "personal/w//step": 2.0}
+    assert both.divided("personal/") == (others, mine)
 
 
 def test_an_optimizer_that_remembers_in_lists_starts_anew() -> None:
