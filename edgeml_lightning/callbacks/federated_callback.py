@@ -16,6 +16,7 @@ from edgeml_client.filters import resolve_filters
 from edgeml_client.rounds.waiting import check_wait
 from edgeml_lightning.callbacks.connection import Connection
 from edgeml_lightning.callbacks.first_process import FirstProcess
+from edgeml_lightning.callbacks.kept_marks import KeptMarks
 from edgeml_lightning.callbacks.measurements import local_figures
 from edgeml_lightning.callbacks.personal_side import PersonalSide
 from edgeml_lightning.callbacks.receiving import receive
@@ -216,8 +217,8 @@ class FederatedCallback(TrainingHooks):
         )
         self._round = running
         self._personal.begin(trainer, module, running)
-        files = first.files(joined) if self._ranks.is_first else None
-        self._streams.begin(trainer, self._ranks, files=files, round_id=joined.assignment.round_id)
+        kept = KeptMarks(*first.files(joined)) if self._ranks.is_first else None
+        self._streams.begin(trainer, self._ranks, kept=kept, round_id=joined.assignment.round_id)
         if resumed is None:
             restart_averages_(trainer, module)
         else:

@@ -13,7 +13,7 @@ from torch import Tensor
 from edgeml_client.errors import EdgeMLClientError, RoundClosedError, StaleBaseError, UnprocessableError
 from edgeml_lightning.callbacks.connection import Connection
 from edgeml_lightning.callbacks.joined_round import JoinedRound
-from edgeml_lightning.callbacks.round_streams import RoundStreams
+from edgeml_lightning.callbacks.kept_marks import KeptMarks
 from edgeml_lightning.callbacks.running_round import RunningRound
 from edgeml_lightning.callbacks.waiting import wait_for_round
 from edgeml_lightning.errors import FederationError, NoRoundAssignedError
@@ -151,7 +151,7 @@ class FirstProcess:
         """
         store, key = self.files(running.joined)
         not_kept = _keep(kept, running, store=store, key=key)
-        RoundStreams.keep(marks, store=store, key=key)
+        KeptMarks(store, key).save(marks)
         try:
             receipt = running.joined.submit(
                 before,

@@ -6,7 +6,7 @@ import logging
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import lightning as L
@@ -15,8 +15,8 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from edgeml_lightning.callbacks.batch_place import BatchPlace
-from edgeml_lightning.errors import PersonalStateError, PersonalStoreError
-from edgeml_lightning.personalization import Mark, PersonalKey, PersonalStore, RoundMarks
+from edgeml_lightning.callbacks.kept_marks import KeptMarks
+from edgeml_lightning.personalization import Mark, RoundMarks
 from edgeml_lightning.randomness import capture_randomness, restore_randomness_
 
 if TYPE_CHECKING:
@@ -64,12 +64,6 @@ class NothingCarried:
         """Leave everything as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    store: PersonalStore
-    key: PersonalKey
-
-
 class RoundStreams:
     """Knows where the random streams stood when a round began, in this process or in one that was killed.
 
@@ -88,35 +82,24 @@ class RoundStreams:
         self._marks: RoundMarks | None = None
         self._place = BatchPlace()
 
-    def begin(
-        self,
-        trainer: L.Trainer,
-        ranks: Ranks,
-        *,
-        files: tuple[PersonalStore, PersonalKey] | None,
-        round_id: str,
-    ) -> None:
+    def begin(self, trainer: L.Trainer, ranks: Ranks, *, kept: KeptMarks | None, round_id: str) -> None:
         """Begin a round: from where it began before, if it did, and from where the streams stand otherwise.
 
         Args:
             trainer: The user's Trainer.
             ranks: The processes that train together; each has streams of its own.
-            files: Where marks are kept; looked at in the first process alone.
+            kept: The marks on the disk; looked at in the first process alone.
             round_id: The round.
         """
         now = Mark(capture_randomness(), *self._carried.packed())
         here = RoundMarks(round_id, torch.initial_seed(), self._process, began=now)
         everywhere = ranks.gather(here)
-
-        def settle() -> list[tuple[RoundMarks, bool]]:
-            return _settled(_Files(*files), everywhere) if files is not None else []
-
-        settled = ranks.on_first(settle)
-        self._marks, is_moved = settled[trainer.global_rank]
-        mine, firsts = self._marks.began, settled[0][0].began
-        if is_moved:
+        starts = ranks.on_first(lambda: [] if kept is None else kept.starts_of(everywhere))
+        start = starts[trainer.global_rank]
+        self._marks, mine, firsts = start.marks, start.marks.began, starts[0].marks.began
+        if start.is_elsewhere:
             restore_randomness_(mine.randomness)
-        if any(is_any_moved for _, is_any_moved in settled):
+        if any(each.is_elsewhere for each in starts):
             self._carried.unpack_({**firsts.carried, **mine.carried}, {**firsts.arrays, **mine.arrays})
         self._place = BatchPlace.at_start(mine.randomness)
 
@@ -140,17 +123,11 @@ class RoundStreams:
         return self._place.to_checkpoint(capture_randomness())
 
     def end(self, ranks: Ranks) -> Sequence[RoundMarks]:
-        """Return the marks of all processes at the end of training, for :meth:`keep`."""
+        """Return the marks of all processes at the end of training, to be kept before the update is."""
         if self._marks is None:
             return ()
         ended = Mark(capture_randomness(), *self._carried.packed())
         return ranks.gather(replace(self._marks, ended=ended))
-
-    @staticmethod
-    def keep(marks: Sequence[RoundMarks], *, store: PersonalStore, key: PersonalKey) -> None:
-        """Write what :meth:`end` returned."""
-        for rank, mark in enumerate(marks):
-            _save(_Files(store, key), mark, rank=rank)
 
     # Where in the data.
 
@@ -171,56 +148,3 @@ class RoundStreams:
     def end_epoch(self) -> None:
         """Forget the pass that is over."""
         self._place = BatchPlace()
-
-
-def _settled(files: _Files, here: Sequence[RoundMarks]) -> list[tuple[RoundMarks, bool]]:
-    """Return the marks to begin with, by rank, and whether they are elsewhere than the process stands."""
-    found = _of_one_round([_find(files, rank=rank) for rank in range(len(here))], round_id=here[0].round_id)
-    settled = [_settle(files, mine, found[rank], rank=rank) for rank, mine in enumerate(here)]
-    if any(is_moved for _, is_moved in settled):
-        _log.info(
-            "%s: random streams are those with which it began, or the round before it ended", here[0].round_id
-        )
-    return settled
-
-
-def _of_one_round(found: Sequence[RoundMarks | None], *, round_id: str) -> list[RoundMarks | None]:
-    """Return the marks without those of processes that were not there in the last round of the first.
-
-    A round that was cut off when it began may have been marked by the first alone; then the others' marks are
-    of the round before it.
-    """
-    last = found[0].round_id if found[0] is not None else None
-    return [marks if marks is None or last in {marks.round_id, round_id} else None for marks in found]
-
-
-def _settle(
-    files: _Files, here: RoundMarks, found: RoundMarks | None, *, rank: int
-) -> tuple[RoundMarks, bool]:
-    start = None
-    if found is not None:
-        start = found.to_start_from(round_id=here.round_id, seed=here.seed, process=here.process)
-    marks = replace(here, began=start) if start is not None else here
-    if found is None or found.round_id != marks.round_id:
-        if not _save(files, marks, rank=rank):
-            return here, False  # unsigned, the old end would be the start of every round to come
-    elif found.process != marks.process:
-        _save(files, replace(found, process=marks.process), rank=rank)
-    return marks, start is not None
-
-
-def _find(files: _Files, *, rank: int) -> RoundMarks | None:
-    try:
-        return files.store.find_marks(files.key, rank=rank)
-    except PersonalStateError as exc:
-        _log.warning("this round draws fresh random numbers: %s", exc)
-        return None
-
-
-def _save(files: _Files, marks: RoundMarks, *, rank: int) -> bool:
-    try:
-        files.store.save_marks(files.key, marks, rank=rank)
-    except PersonalStoreError as exc:
-        _log.warning("%s: if this process ends, it is not run again exactly: %s", marks.round_id, exc)
-        return False
-    return True

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgeml_lightning.callbacks.kept_marks import KeptMarks
 from edgeml_lightning.callbacks.round_streams import RoundStreams
 from edgeml_lightning.distributed import LocalRanks
 from edgeml_lightning.personalization import Mark, PersonalKey, PersonalStore, RoundMarks
@@ -28,7 +29,7 @@ def begin(store: PersonalStore, round_id: str, *, process: str) -> float:
     """Begin a round as a process does that was just seeded; return the first number it draws."""
     torch.manual_seed(SEED)
     streams = RoundStreams(process=process)
-    streams.begin(trainer(), LocalRanks(), files=(store, KEY), round_id=round_id)
+    streams.begin(trainer(), LocalRanks(), kept=KeptMarks(store, KEY), round_id=round_id)
     return float(torch.rand(()))
 
 
