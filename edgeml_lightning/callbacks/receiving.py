@@ -55,16 +55,10 @@ def receive(
     """
     strategy = joined.strategy
     split, beside = strategy.split(module), strategy.companion_arrays(module)
-    state = model_state(module)
-    arrays = ranks.on_every(lambda: _arrays_to_load(joined, state, split=split, beside=beside))
+    reference = _load_(joined, module, ranks=ranks, split=split, beside=beside, goes_on=resumed is not None)
     received_beside = ranks.on_first(lambda: _received_beside(joined, beside)) if beside else {}
-    restored = clone_arrays(state, state) if resumed is not None else {}
-    ranks.load_(module, arrays)
-    floating = [name for name in split.received if state[name].is_floating_point()]
-    reference = clone_arrays(model_state(module), floating)
-    _copy_(restored, into=state)
     own = beside | kept_alpha(strategy)
-    personal = _personal_arrays(strategy, state, split=split, own=own)
+    personal = _personal_arrays(strategy, model_state(module), split=split, own=own)
     recalled = ranks.on_first(lambda: recall(personal)) if personal else None
     if recalled is not None:
         known = own.keys() & recalled.arrays.keys()
@@ -92,6 +86,29 @@ def receive(
         first_epoch=None if resumed is None else resumed.first_epoch,
         has_trained=resumed is not None and resumed.has_trained,
     )
+
+
+def _load_(
+    joined: JoinedRound,
+    module: L.LightningModule,
+    *,
+    ranks: Ranks,
+    split: Partition,
+    beside: Mapping[str, Tensor],
+    goes_on: bool,
+) -> dict[str, Tensor]:
+    """Load the global model, and return what was received of it in the module's own dtypes.
+
+    Where training ``goes_on``, the module is left in the end as it was.
+    """
+    state = model_state(module)
+    arrays = ranks.on_every(lambda: _arrays_to_load(joined, state, split=split, beside=beside))
+    before = clone_arrays(state, state) if goes_on else {}
+    ranks.load_(module, arrays)
+    floating = [name for name in split.received if state[name].is_floating_point()]
+    reference = clone_arrays(model_state(module), floating)
+    _copy_(before, into=state)
+    return reference
 
 
 def _personal_arrays(
