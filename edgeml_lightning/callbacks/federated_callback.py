@@ -46,6 +46,8 @@ from edgeml_lightning.strategies import FederatedStrategy
 from edgeml_lightning.trainer_facts import callbacks_of, is_trial_run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from edgeml_client import FederatedClient
     from edgeml_client.schemas import UpdateReceipt
 
@@ -129,7 +131,6 @@ class FederatedCallback(TrainingHooks):
         self._resumed: RoundCheckpoint | None = None
         self._saved: PersonalState | None = None
         self.carried: Carried | None = None
-        self._not_kept: FederationError | None = None
 
     @property
     @override
@@ -252,35 +253,43 @@ class FederatedCallback(TrainingHooks):
 
     @override
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        running, self._not_kept = self._leave(), None
+        running = self._leave()
         if running is None:
             return
         first_step = running.first_step if running.first_step is not None else trainer.global_step
         num_steps = trainer.global_step - first_step
-        unsent = running.why_unsent(num_steps=num_steps, is_trial=is_trial_run(trainer))
-        if running.companions is not None and unsent is None:
-            running.companions.advance_(pl_module, reference=running.reference)
-        kept = self._personal.finish()
-        if unsent is None:
-            before_and_after = running.before_and_after(pl_module, self._ranks)
-        else:
-            _log.warning("%s: %s, so nothing is uploaded", running.assignment.round_id, unsent)
-            before_and_after = None
-        marks, first = self._streams.end(self._ranks), self._first_process()
+        sent = self._sent(running, trainer, pl_module, num_steps=num_steps)
+        kept, marks, first = self._personal.finish(), self._streams.end(self._ranks), self._first_process()
+        not_kept: FederationError | None = None
 
         def conclude() -> tuple[UpdateReceipt | None, RoundRecord]:
+            nonlocal not_kept
             receipt = None
-            if before_and_after is not None:
+            if sent is not None:
                 figures = local_figures(trainer.callback_metrics)
-                receipt, self._not_kept = first.conclude(
-                    running, *before_and_after, metrics=figures, kept=kept, marks=marks
-                )
+                receipt, not_kept = first.conclude(running, *sent, metrics=figures, kept=kept, marks=marks)
             ended_s = self._clock.monotonic_s()
             return receipt, record_of(running, trainer, receipt=receipt, num_steps=num_steps, ended_s=ended_s)
 
+        def raise_not_kept() -> None:
+            if not_kept is not None:
+                raise not_kept
+
         self.last_receipt, self.last_round = self._ranks.on_first(conclude)
         report(trainer, self.last_round)
-        self._ranks.on_first(self._raise_not_kept)
+        self._ranks.on_first(raise_not_kept)
+
+    def _sent(
+        self, running: RunningRound, trainer: L.Trainer, module: L.LightningModule, *, num_steps: int
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None:
+        """Return the arrays to send, as received and as trained; or ``None``, with the reason in the log."""
+        unsent = running.why_unsent(num_steps=num_steps, is_trial=is_trial_run(trainer))
+        if unsent is not None:
+            _log.warning("%s: %s, so nothing is uploaded", running.assignment.round_id, unsent)
+            return None
+        if running.companions is not None:
+            running.companions.advance_(module, reference=running.reference)
+        return running.before_and_after(module, self._ranks)
 
     @override
     def on_exception(
@@ -295,11 +304,6 @@ class FederatedCallback(TrainingHooks):
                 type(exception).__name__,
             )
         self.close()
-
-    def _raise_not_kept(self) -> None:
-        error, self._not_kept = self._not_kept, None
-        if error is not None:
-            raise error
 
     def _leave(self) -> RunningRound | None:
         """Let go of the round and of the checkpoint it may have gone on from."""
