@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgeml_client.errors import InvalidUpdateError
-from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, Layout, max_update_bytes, open_update, read_update_header
 from edgeml_client.updates.coding import (
     CodedUpdateFile,
@@ -26,11 +25,10 @@ from edgeml_client.updates.coding.selection import read_selected
 from edgeml_client.updates.coding.spec import CHUNK_LENGTH
 from edgeml_client.updates.update_file import read_arrays
 from tests.client.coding.leftovers import numbers_of
+from tests.envelopes import envelope
 
 INT4 = Coding(values="int4", block=64, scales="bfloat16")
-HEADER = UpdateHeader(
-    round_id="r-1", model_id="m-1", base_version="7", base_digest="sha256:00", device_id="d-1", sample_count=1
-)
+HEADER = envelope()
 
 codings = st.one_of(
     st.just(Coding(values="float32")),

@@ -14,10 +14,10 @@ import numpy as np
 
 from edgeml_client.filters import resolve_filters
 from edgeml_client.resources.update_making import make_update
-from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, open_update
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.outbox import Outbox
+from tests.envelopes import envelope
 
 NUM_ROUNDS = 3
 SIZE = 40
@@ -60,15 +60,7 @@ def take_part(folder: Path) -> None:
         made = make_update(
             {"w": delta(number)},
             STEPS,
-            header_for=lambda trail, round_id=round_id: UpdateHeader(  # type: ignore[misc]
-                round_id=round_id,
-                model_id="m",
-                base_version="1",
-                base_digest="sha256:0",
-                device_id="d",
-                sample_count=1,
-                filters=trail,
-            ),
+            header_for=lambda trail, round_id=round_id: envelope(round_id=round_id, filters=trail),  # type: ignore[misc]
             layout=LAYOUT,
             residuals=outbox.residuals,
             allow_coded=True,

@@ -10,10 +10,10 @@ import pytest
 
 from edgeml_client.filters import resolve_filters
 from edgeml_client.resources.update_making import make_update
-from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, open_update
 from edgeml_client.updates.arrays import Float32Array
 from edgeml_client.updates.outbox import Outbox, PendingUpdate
+from tests.envelopes import envelope
 
 SIZE = 40
 STEPS = resolve_filters([{"type": "error_feedback"}, {"type": "sparsification", "top_k": 0.25}])
@@ -29,15 +29,7 @@ def store(outbox: Outbox, round_number: int) -> PendingUpdate:
     made = make_update(
         {"w": delta(round_number)},
         STEPS,
-        header_for=lambda trail: UpdateHeader(
-            round_id=f"r-{round_number}",
-            model_id="m",
-            base_version="1",
-            base_digest="sha256:0",
-            device_id="d",
-            sample_count=1,
-            filters=trail,
-        ),
+        header_for=lambda trail: envelope(round_id=f"r-{round_number}", filters=trail),
         layout=LAYOUT,
         residuals=outbox.residuals,
         allow_coded=True,

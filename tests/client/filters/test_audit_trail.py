@@ -10,14 +10,12 @@ import pytest
 from edgeml_client import DeltaFilter, apply_filters
 from edgeml_client.filters import FilterEffects, Sparsity, resolve_filters
 from edgeml_client.filters.coded_ending import split_coded_ending
-from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector
 from edgeml_client.updates.coding.size import expected_num_bytes
 from edgeml_client.updates.layout import ArraySpec, Layout
+from tests.envelopes import envelope
 
-HEADER = UpdateHeader(
-    round_id="r", model_id="m", base_version="1", base_digest="sha256:0", device_id="d", sample_count=1
-)
+HEADER = envelope()
 TOP = {"type": "sparsification", "top_k": 0.1}
 CLIP = {"type": "gradient_clip", "max_norm": 1.0}
 

@@ -10,8 +10,8 @@ import pytest
 from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters import LowRankFilter, apply_filters, resolve_filters
 from edgeml_client.filters.coded_ending import split_coded_ending
-from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, open_update
+from tests.envelopes import envelope
 
 CLIP = {"type": "gradient_clip", "max_norm": 1.0}
 FEEDBACK = {"type": "error_feedback"}
@@ -20,9 +20,7 @@ RANDOM = {"type": "sparsification", "random_k": 0.1, "seed": 7}
 EXCLUDE = {"type": "exclude", "names": ["head"]}
 NOISE = {"type": "gaussian_noise", "sigma": 0.1}
 SIGN = {"type": "stochastic_sign"}
-HEADER = UpdateHeader(
-    round_id="r-1", model_id="m", base_version="1", base_digest="sha256:0", device_id="d", sample_count=1
-)
+HEADER = envelope()
 RANK_2 = {"type": "low_rank", "rank": 2}
 
 

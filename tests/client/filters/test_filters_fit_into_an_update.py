@@ -9,9 +9,10 @@ import pytest
 
 from edgeml_client.errors import FilterConfigError
 from edgeml_client.filters import resolve_announced, resolve_filters
-from edgeml_client.schemas import RoundConfig, UpdateHeader
+from edgeml_client.schemas import RoundConfig
 from edgeml_client.updates import encode_update, open_update
 from edgeml_client.updates.arrays import layout_of
+from tests.envelopes import envelope
 
 MEGABYTE: dict[str, Any] = {"type": "exclude", "names": ["body.*"] * 120_000}
 DELTA = {"w": np.ones(1, np.float32)}
@@ -46,13 +47,11 @@ def test_what_is_let_through_fits_into_an_update_of_the_smallest_model(name: str
         except FilterConfigError:
             refused = middle
     (step,) = resolve_filters([{"type": "only", "names": [name] * fitting}])
-    header = UpdateHeader(
+    header = envelope(
         round_id="r" * 36,
         model_id="m" * 36,
-        base_version="1",
         base_digest="sha256:" + "0" * 64,
         device_id="d" * 36,
-        sample_count=1,
         metrics={f"metric_{number}": 0.1 for number in range(100)},
         filters=(step.for_upload(),),
     )

@@ -24,11 +24,12 @@ from edgeml_client.filters import (
 )
 from edgeml_client.resources.update_making import MadeUpdate, make_update
 from edgeml_client.schemas import UpdateHeader
-from edgeml_client.updates import DeltaVector, StreamedDelta, UpdateFile, open_update
+from edgeml_client.updates import DeltaVector, Layout, StreamedDelta, UpdateFile, open_update
 from edgeml_client.updates.coding import CodedUpdateFile
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.coding.residual_slot import ResidualMark
 from tests.client.coding.leftovers import numbers_of, stage
+from tests.envelopes import envelope
 
 DELTA = {
     "a": np.array([[4.0, -1.0], [0.5, 0.25]], np.float32),
@@ -40,15 +41,7 @@ FEEDBACK: list[dict[str, Any]] = [{"type": "error_feedback"}, *TOP_HALF]
 
 
 def header_for(trail: tuple[dict[str, Any], ...], round_id: str = "r-1") -> UpdateHeader:
-    return UpdateHeader(
-        round_id=round_id,
-        model_id="m",
-        base_version="1",
-        base_digest="sha256:0",
-        device_id="d",
-        sample_count=1,
-        filters=trail,
-    )
+    return envelope(round_id=round_id, filters=trail)
 
 
 def make(
@@ -70,17 +63,19 @@ def make(
     )
 
 
+def opened(made: MadeUpdate, layout: Layout = LAYOUT) -> UpdateFile | CodedUpdateFile:
+    return open_update(bytes(made.data), layout)
+
+
 def numbers_in(made: MadeUpdate) -> list[float]:
-    return [
-        x for _, array in open_update(bytes(made.data), LAYOUT).arrays() for x in array.reshape(-1).tolist()
-    ]
+    return [x for _, array in opened(made).arrays() for x in array.reshape(-1).tolist()]
 
 
 def test_sparsified_updates_are_coded_where_that_is_read(tmp_path: Path) -> None:
     coded, dense = make(TOP_HALF, tmp_path), make(TOP_HALF, tmp_path, allow_coded=False)
 
-    assert isinstance(open_update(bytes(coded.data), LAYOUT), CodedUpdateFile)
-    assert isinstance(open_update(bytes(dense.data), LAYOUT), UpdateFile)
+    assert isinstance(opened(coded), CodedUpdateFile)
+    assert isinstance(opened(dense), UpdateFile)
     assert numbers_in(coded) == numbers_in(dense) == [4.0, -1.0, 0, 0, -3.0, 0, 0, 2.0]
     assert coded.left_out is dense.left_out is None
 
@@ -88,7 +83,7 @@ def test_sparsified_updates_are_coded_where_that_is_read(tmp_path: Path) -> None
 def test_filters_that_cannot_be_coded_give_a_dense_update(tmp_path: Path) -> None:
     made = make([{"type": "gradient_clip", "max_norm": 100.0}], tmp_path)
 
-    assert isinstance(open_update(bytes(made.data), LAYOUT), UpdateFile)
+    assert isinstance(opened(made), UpdateFile)
     assert numbers_in(made) == [4.0, -1.0, 0.5, 0.25, -3.0, 0.125, 0.0, 2.0]
 
 
@@ -102,7 +97,7 @@ def test_error_feedback_adds_what_was_left_out_before(tmp_path: Path, *, allow_c
 
     made = make(FEEDBACK, tmp_path, allow_coded=allow_coded)
 
-    assert isinstance(open_update(bytes(made.data), LAYOUT), CodedUpdateFile if allow_coded else UpdateFile)
+    assert isinstance(opened(made), CodedUpdateFile if allow_coded else UpdateFile)
     assert numbers_in(made) == [4.0, -1.0, 0, 0, -3.0, 0, 0, 2.0]
     assert made.left_out is not None
     assert numbers_of(made.left_out).tolist() == [0, 0, 0.5, 1.0, 0, 0.125, 0, 0]
@@ -112,7 +107,7 @@ def test_error_feedback_adds_what_was_left_out_before(tmp_path: Path, *, allow_c
 def test_the_audit_trail_names_all_filters_in_order(tmp_path: Path) -> None:
     filters = [{"type": "gradient_clip", "max_norm": 1.0}, *FEEDBACK, {"type": "quantization", "bits": 4}]
 
-    header = open_update(bytes(make(filters, tmp_path).data), LAYOUT).header
+    header = opened(make(filters, tmp_path)).header
 
     assert header.filters == (
         {"type": "gradient_clip", "parameters": {"max_norm": 1.0}},
@@ -221,7 +216,7 @@ def test_devices_without_error_feedback_send_what_apply_filters_shows(tmp_path: 
     ):
         made, dense = (make(filters, tmp_path, allow_coded=allowed, seed=1) for allowed in (True, False))
 
-        assert isinstance(open_update(bytes(made.data), LAYOUT), CodedUpdateFile)
+        assert isinstance(opened(made), CodedUpdateFile)
         assert numbers_in(made) == pytest.approx(numbers_in(dense), rel=2e-7)
         assert made.left_out is None
 
@@ -349,9 +344,7 @@ def test_filters_for_other_kinds_of_data_take_no_part_in_a_round(tmp_path: Path)
     made = make([ClipForMetrics(1e-3), *TOP_HALF], tmp_path)
 
     assert numbers_in(made) == [4.0, -1.0, 0, 0, -3.0, 0, 0, 2.0]
-    assert [entry["type"] for entry in open_update(bytes(made.data), LAYOUT).header.filters] == [
-        "sparsification"
-    ]
+    assert [entry["type"] for entry in opened(made).header.filters] == ["sparsification"]
 
 
 @pytest.mark.parametrize("allow_coded", [True, False])
@@ -372,7 +365,7 @@ def test_error_feedback_keeps_what_a_low_rank_leaves_out(tmp_path: Path, *, allo
         allow_coded=allow_coded,
     )
 
-    sent = dict(open_update(bytes(made.data), layout).arrays())["w"]
+    sent = dict(opened(made, layout).arrays())["w"]
     assert made.left_out is not None
     kept = numbers_of(made.left_out).reshape(20, 20)
     np.testing.assert_allclose(sent + kept, delta["w"], atol=1e-6)

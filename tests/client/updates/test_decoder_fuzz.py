@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeml_client.errors import InvalidModelError, InvalidUpdateError, ModelMismatchError
-from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import GlobalModel, encode_model, encode_update, layout_of, open_update
 from edgeml_client.updates.torch_format import dumps_state_dict, loads_state_dict
+from tests.envelopes import envelope
 
 STATE = {
     "body.weight": np.ones((4, 3), np.float32),
@@ -20,9 +20,7 @@ STATE = {
     "steps": np.array(1),
 }
 LAYOUT = layout_of(STATE)
-HEADER = UpdateHeader(
-    round_id="r", model_id="m", base_version="1", base_digest="sha256:0", device_id="d", sample_count=1
-)
+HEADER = envelope()
 UPDATE = encode_update(HEADER, {name: STATE[name] for name in LAYOUT.floating.names})
 MODEL = encode_model(STATE)
 SAVED = dumps_state_dict(STATE)

@@ -10,21 +10,13 @@ import numpy as np
 import pytest
 
 from edgeml_client.errors import ConfigurationError, InvalidUpdateError, OutboxBusyError
-from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import encode_update
 from edgeml_client.updates.outbox import Outbox, path_segment
+from tests.envelopes import envelope
 
 
 def _update(round_id: str, value: float = 1.0) -> bytes:
-    header = UpdateHeader(
-        round_id=round_id,
-        model_id="m",
-        base_version="1",
-        base_digest="sha256:0",
-        device_id="d",
-        sample_count=1,
-    )
-    return encode_update(header, {"w": np.full(3, value, np.float32)})
+    return encode_update(envelope(round_id=round_id), {"w": np.full(3, value, np.float32)})
 
 
 def _set_age(path: Path, age_s: int) -> None:

@@ -10,26 +10,12 @@ import numpy as np
 import pytest
 
 from edgeml_client.errors import InvalidUpdateError
-from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, StreamedDelta
 from edgeml_client.updates.outbox import Outbox
 from edgeml_client.updates.streamed_update import StreamedUpdate
 from edgeml_client.updates.update_file import encode_update
 from edgeml_client.updates.vector import BLOCK
-
-
-def _header(**changes: object) -> UpdateHeader:
-    return UpdateHeader.model_validate(
-        {
-            "round_id": "r",
-            "model_id": "m",
-            "base_version": "1",
-            "base_digest": "sha256:" + "0" * 64,
-            "device_id": "d",
-            "sample_count": 1,
-            **changes,
-        }
-    )
+from tests.envelopes import envelope
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, 3 * BLOCK + 1])
@@ -39,16 +25,16 @@ def test_it_is_the_file_of_the_same_arrays_each_time_it_is_read(size: int) -> No
     updated = {"b": np.arange(size, dtype=np.float32), "a": np.full(3, 3, np.float32)}
     delta = {name: updated[name] - base[name] for name in base}
 
-    update = StreamedUpdate(_header(), StreamedDelta.between(base, updated))
+    update = StreamedUpdate(envelope(), StreamedDelta.between(base, updated))
 
-    expected = encode_update(_header(), delta)
+    expected = encode_update(envelope(), delta)
     assert [bytes(update) for _ in range(2)] == [expected] * 2
     assert update.num_bytes == len(expected)
 
 
 def test_a_piece_stays_as_it_is_until_the_next_but_one_is_asked_for() -> None:
     """That is what lets one thread digest it while another one computes the next."""
-    update = StreamedUpdate(_header(), DeltaVector.of({"w": np.arange(4 * BLOCK, dtype=np.float32)}))
+    update = StreamedUpdate(envelope(), DeltaVector.of({"w": np.arange(4 * BLOCK, dtype=np.float32)}))
     pieces = update.pieces()
     next(pieces)
 
@@ -59,13 +45,13 @@ def test_a_piece_stays_as_it_is_until_the_next_but_one_is_asked_for() -> None:
 
 
 def test_the_outbox_stores_it_and_names_its_digest(tmp_path: Path) -> None:
-    update = StreamedUpdate(_header(), DeltaVector.of({"w": np.arange(2 * BLOCK + 5, dtype=np.float32)}))
+    update = StreamedUpdate(envelope(), DeltaVector.of({"w": np.arange(2 * BLOCK + 5, dtype=np.float32)}))
 
     stored = Outbox(tmp_path).put(update)
 
     assert stored.path.read_bytes() == bytes(update)
     assert stored.sha256 == hashlib.sha256(bytes(update)).digest()
-    assert (stored.num_bytes, stored.header) == (update.num_bytes, _header())
+    assert (stored.num_bytes, stored.header) == (update.num_bytes, envelope())
     assert Outbox(tmp_path).pending() == (stored,)
 
 
@@ -76,7 +62,7 @@ def test_storing_and_reading_it_takes_blocks_and_not_a_model(tmp_path: Path) -> 
     outbox = Outbox(tmp_path)
     tracemalloc.start()
 
-    update = StreamedUpdate(_header(), StreamedDelta.between(base, updated))
+    update = StreamedUpdate(envelope(), StreamedDelta.between(base, updated))
     outbox.put(update)
     for _ in update.chunks():
         pass
@@ -88,7 +74,7 @@ def test_storing_and_reading_it_takes_blocks_and_not_a_model(tmp_path: Path) -> 
 
 def test_the_whole_file_in_memory_takes_its_own_room_and_little_more() -> None:
     """Room is taken an eighth ahead as the file grows; holding the pieces too would take twice its size."""
-    update = StreamedUpdate(_header(), DeltaVector.of({"w": np.ones(4_000_000, np.float32)}))
+    update = StreamedUpdate(envelope(), DeltaVector.of({"w": np.ones(4_000_000, np.float32)}))
     tracemalloc.start()
 
     whole = bytes(update)
@@ -100,4 +86,4 @@ def test_the_whole_file_in_memory_takes_its_own_room_and_little_more() -> None:
 
 def test_a_private_array_is_not_written() -> None:
     with pytest.raises(InvalidUpdateError, match="must stay on the device"):
-        StreamedUpdate(_header(private=("w",)), DeltaVector.of({"w": np.ones(2, np.float32)}))
+        StreamedUpdate(envelope(private=("w",)), DeltaVector.of({"w": np.ones(2, np.float32)}))

@@ -11,21 +11,14 @@ from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates import DeltaVector, encode_update, layout_of, open_update
 from edgeml_client.updates.coding import Coding, encode_coded
 from edgeml_server.aggregation import Contribution, NormBound, RunningMean, average_updates
+from tests.envelopes import envelope
 
 SHAPES = {"a": (300, 5), "b": (), "body.c": (1_100_000,), "d": (0,), "head": (77,)}
 LAYOUT = layout_of({name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()})
 
 
 def header(number: int, private: tuple[str, ...]) -> UpdateHeader:
-    return UpdateHeader(
-        round_id="r",
-        model_id="m",
-        base_version="1",
-        base_digest="sha256:0",
-        device_id=f"d-{number}",
-        sample_count=1,
-        private=private,
-    )
+    return envelope(device_id=f"d-{number}", private=private)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from edgeml_client.errors import ModelMismatchError
-from edgeml_client.schemas import UpdateHeader
 from edgeml_client.updates.layout import ArraySpec
 from edgeml_client.updates.model_file import GlobalModel, encode_model
 from edgeml_client.updates.safetensors_header import build_header, read_header
@@ -25,6 +24,7 @@ from edgeml_server.aggregation import (
     average_updates,
     write_next_version,
 )
+from tests.envelopes import envelope
 
 
 class Workshop:
@@ -39,10 +39,7 @@ class Workshop:
 
     def add(self, delta: Mapping[str, object], num_samples: int, *, private: Sequence[str] = ()) -> None:
         """Add the update of one more device."""
-        header = UpdateHeader(
-            round_id="r",
-            model_id="m",
-            base_version="1",
+        header = envelope(
             base_digest=self.model.digest,
             device_id=f"d-{len(self.contributions)}",
             sample_count=num_samples,
