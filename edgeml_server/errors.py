@@ -14,7 +14,8 @@
     ├── UnsupportedFormatError     415  the format is unknown, or its reader is not installed
     ├── InvalidContentError        422  readable, but wrong: names, shapes, values
     ├── NotOfferedError            501  a call of the contract that this control plane does not answer
-    └── UnavailableError           503  try again in a moment
+    ├── UnavailableError           503  try again in a moment
+    └── OutOfSpaceError            507  there is no room left for the body
     SetupError                          the operator's settings cannot work: fix them
 """
 
@@ -31,6 +32,7 @@ __all__ = [
     "ForbiddenError",
     "InvalidContentError",
     "NotOfferedError",
+    "OutOfSpaceError",
     "RoundEndedError",
     "SetupError",
     "UnauthenticatedError",
@@ -139,6 +141,13 @@ class UnavailableError(ControlPlaneError):
 
     status_code = 503
     code = "unavailable"
+
+
+class OutOfSpaceError(ControlPlaneError):
+    """There is no room left where files are kept."""
+
+    status_code = 507
+    code = "insufficient_storage"
 
 
 class SetupError(ValueError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +18,7 @@ from edgeml_server.errors import (
     BodyTooLargeError,
     ControlPlaneError,
     InvalidContentError,
+    OutOfSpaceError,
     UnauthenticatedError,
 )
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_problems", "problem_response", "validation_sentence"]
 
+_LOG = logging.getLogger(__name__)
+
 _CODES: Final = {
     400: BadRequestError.code,
     404: "not_found",
@@ -36,6 +41,7 @@ _CODES: Final = {
     422: InvalidContentError.code,
 }
 _MAX_SHOWN_PROBLEMS: Final = 5
+_OUT_OF_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def answer_problems(app: FastAPI) -> None:
@@ -44,6 +50,7 @@ def answer_problems(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _truncated)
+    app.add_exception_handler(OSError, _out_of_space)
 
 
 def problem_response(
@@ -102,6 +109,14 @@ def _truncated(request: Request, _error: Exception) -> JSONResponse:
     return problem_response(
         request.scope, 400, detail="the body ended too early; send it again", code=BadRequestError.code
     )
+
+
+def _out_of_space(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, OSError) or error.errno not in _OUT_OF_SPACE:
+        raise error
+    _LOG.error("%s %s is refused, files cannot grow here: %s", request.method, request.url.path, error)
+    refusal = OutOfSpaceError("the disk of the control plane is full; send it again once there is room")
+    return _refused(request, refusal)
 
 
 def _field(location: Sequence[Any]) -> str:

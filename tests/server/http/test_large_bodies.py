@@ -178,8 +178,10 @@ def test_a_sender_reads_why_its_update_is_not_kept_and_is_served_on(
     """The disk is full in the middle; what is still to come of the body is passed over."""
     with longest_file(2_000_000):
         line.socket.sendall(line.upload_head() + line.body)
-        assert line.read_answer()[0] == 500
+        status, problem = line.read_answer()
 
+    assert status == 507
+    assert b"the disk of the control plane is full" in problem
     assert line.ask()[0] == 200
     assert incoming(server) == []
 
