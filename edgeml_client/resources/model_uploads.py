@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeml_client._transport.bodies import Body, BytesBody, FileBody
+from edgeml_client._transport.bodies import BytesBody, FileBody
 from edgeml_client._transport.http import HttpTransport
 from edgeml_client._transport.multipart import FormFile, MultipartBody
 from edgeml_client._transport.paths import endpoint
@@ -14,8 +14,6 @@ from edgeml_client.schemas import ModelVersion
 from edgeml_client.updates.model_file import encode_model
 
 __all__ = ["upload_files", "upload_state"]
-
-UPLOAD_TIMEOUT_S = 120.0
 
 
 def upload_state(
@@ -61,6 +59,5 @@ def _upload(
     files: Mapping[str, FormFile],
 ) -> ModelVersion:
     given = {name: str(value) for name, value in fields.items() if value is not None}
-    body: Body = MultipartBody(given, files)
     path = endpoint("/models/{}/versions/upload", model_id)
-    return api.call("POST", path, ModelVersion, body=body, timeout=UPLOAD_TIMEOUT_S)
+    return api.call("POST", path, ModelVersion, body=MultipartBody(given, files))
