@@ -20,6 +20,7 @@ from benchmarks.fit_overhead import measure_overhead
 from benchmarks.measuring import machine_facts, spread
 from benchmarks.peers import PEERS, Absent, ensure
 from benchmarks.processes import MeasurementError, measure
+from benchmarks.rounds import peer_rounds, rounds_of
 from benchmarks.tables import milliseconds, print_table, ratio
 from benchmarks.trainers import measure_trainers
 from benchmarks.worker import measure_cases as run_cases
@@ -38,6 +39,8 @@ class Plan:
         networks: Each with its batch size.
         term_network: Whose term is measured alone.
         round_network: What travels in a round whose time outside training is measured.
+        round_size: Of the peers' model in such a round.
+        num_rounds: Of the peers' in a series; the first is not counted.
         repetitions: Timed turns of each case, after one that is thrown away.
         num_batches: Batches in a fit of a Trainer.
         num_fits: Fits of each case with a Trainer.
@@ -48,6 +51,8 @@ class Plan:
     networks: tuple[tuple[str, int], ...]
     term_network: str
     round_network: str
+    round_size: str
+    num_rounds: int
     repetitions: int
     num_batches: int
     num_fits: int
@@ -55,7 +60,7 @@ class Plan:
     in_one_process: bool = False
 
 
-SHORT: Final = Plan((("tiny", 4),), "tiny", "tiny", 1, 6, 1, with_peers=False, in_one_process=True)
+SHORT: Final = Plan((("tiny", 4),), "tiny", "tiny", "tiny", 3, 1, 6, 1, with_peers=False, in_one_process=True)
 
 _SYSTEMS: Final = {
     "steps": ((None, "ours"), ("nvflare", "nvflare"), ("fl4health", "fl4health")),
@@ -137,6 +142,18 @@ def rounds(plan: Plan) -> dict[str, Results]:
     return {name: {"seconds": spread(values)} for name, values in seconds.items()}
 
 
+def rounds_of_peers(plan: Plan) -> dict[str, Results]:
+    """Return the seconds of the peers' rounds with one device, without training or outside its batches."""
+    results: dict[str, Results] = {}
+    for title, system in peer_rounds(
+        "flower_simulation", "nvflare_simulation", "nvflare_lightning_simulation"
+    ):
+        print(f"measuring rounds: {title}, one device", file=sys.stderr, flush=True)
+        figures = rounds_of(system, size=plan.round_size, num_devices=1, num_rounds=plan.num_rounds)
+        results[title] = figures if "absent" in figures else {"seconds": figures["steady_round_s"]}
+    return results
+
+
 def _round_rows(cases: dict[str, Results]) -> Iterator[list[str]]:
     for name, case in cases.items():
         if "absent" in case:
@@ -189,6 +206,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         (("mlp", 8), ("mlp", 32), ("resnet18", 32)),
         "mlp",
         "resnet18",
+        "11M",
+        7,
         given.repetitions,
         15,
         5,
@@ -203,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             **trainers(network, batch_size, plan),
         }
     results["term"] = measure_cases("terms", {"network": plan.term_network}, plan)
-    results["round"] = rounds(plan)
+    results["round"] = rounds(plan) | (rounds_of_peers(plan) if plan.with_peers else {})
     show(results)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

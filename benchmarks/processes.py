@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["MeasurementError", "measure", "measuring_environment"]
+__all__ = ["MeasurementError", "leaving_nothing", "measure", "measuring_environment"]
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _QUIET: Final = {
@@ -19,6 +24,8 @@ _QUIET: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "EDGEML_TOKEN_STORAGE": "memory",
 }
+
+_LOOK_FOR_S: Final = 0.5
 
 
 class MeasurementError(RuntimeError):
@@ -33,10 +40,58 @@ def measuring_environment() -> dict[str, str]:
     return inherited | fixed | _QUIET | {"PYTHONWARNINGS": "ignore"}
 
 
+@contextlib.contextmanager
+def leaving_nothing() -> Iterator[dict[str, str]]:
+    """Yield an environment for processes of which nothing is left at the end, whatever happened to them.
+
+    Temporary files go to a folder that is removed. What still runs then in this environment is killed: the
+    processes of peers start others, in sessions of their own, which outlive the one that was started here.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgeml-bench-") as folder:
+        try:
+            yield measuring_environment() | {"TMPDIR": folder}
+        finally:
+            _kill_all_with(f"TMPDIR={folder}".encode())
+
+
+def _kill_all_with(variable: bytes) -> None:
+    """Kill until none was found for a while: one that is about to run another program shows no variables."""
+    found_s = time.monotonic()
+    while time.monotonic() - found_s < _LOOK_FOR_S:
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile, or is somebody else's
+                if variable in (process / "environ").read_bytes().split(b"\0"):
+                    _kill(int(process.name))
+                    found_s = time.monotonic()
+
+
+def _kill(process_id: int) -> None:
+    descriptor = os.pidfd_open(process_id)
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        ended.poll()
+    finally:
+        os.close(descriptor)
+
+
 def measure(
-    module: str, arguments: Sequence[str], *, python: str | Path = sys.executable, timeout_s: float = 900
+    module: str,
+    arguments: Sequence[str],
+    *,
+    python: str | Path = sys.executable,
+    timeout_s: float = 900,
+    environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Run ``python -m module arguments`` from the repository's root; return the JSON of its last line.
+
+    Args:
+        module: What to run.
+        arguments: Of its command line.
+        python: The interpreter.
+        timeout_s: The process is killed after so many seconds.
+        environment: ``None`` is :func:`measuring_environment`.
 
     Raises:
         MeasurementError: It failed, took longer than ``timeout_s`` seconds, or printed no JSON.
@@ -45,7 +100,7 @@ def measure(
         done = subprocess.run(
             [str(python), "-m", module, *arguments],
             cwd=_ROOT,
-            env=measuring_environment(),
+            env=measuring_environment() if environment is None else environment,
             capture_output=True,
             text=True,
             check=False,

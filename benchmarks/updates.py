@@ -17,7 +17,7 @@ from typing import Any, Final
 from benchmarks.measuring import machine_facts
 from benchmarks.peers import PEERS, Absent, Installed, ensure, find
 from benchmarks.processes import MeasurementError
-from benchmarks.rounds import RoundSystem, measure_rounds
+from benchmarks.rounds import OUR_SERVER, PARTS, RoundSystem, peer_rounds, rounds_of
 from benchmarks.shapes import SIZES, num_parameters
 from benchmarks.tables import milliseconds, print_table, ratio
 from benchmarks.worker import measure_cases as run_cases
@@ -126,24 +126,19 @@ _CODED: Final = (
 )
 
 
+_LIMITS: Final = ("limit: raw sockets, no disk", "limit: plain HTTP, no disk")
+
+
 def round_systems(plan: Plan) -> Iterator[tuple[str, RoundSystem | str]]:
     """Yield title and system of each whole round, or why it cannot be measured."""
-    parts = "benchmarks.round_parts"
-    ours = f"{parts}.our_server"
-    raw_server, raw_device = f"{parts}.raw_server", f"{parts}.raw_device"
-    yield "limit: raw sockets, no disk", RoundSystem(raw_server, raw_device)
-    yield "raw sockets, and what we sync", RoundSystem(raw_server, raw_device, is_synced=True)
-    yield "ours, dense float32", RoundSystem(ours, f"{parts}.our_device")
-    yield "ours, clip, top-k 10 %, 4 bit", RoundSystem(ours, f"{parts}.our_device", filters=_CODED)
-    if not plan.with_peers:
-        return
-    for peer, title, server, device in (
-        ("edgeml-sdk", "edgeml-sdk 1.0.0 on our server", ours, "edgeml_sdk_device"),
-        ("flower", "Flower 1.41.0, simulation (no sockets)", None, "flower_simulation"),
-    ):
-        python = python_of(peer, install=True)
-        absent = isinstance(python, str)
-        yield title, python if absent else RoundSystem(server, f"{parts}.{device}", python=python)
+    sockets = (f"{PARTS}.raw_server", f"{PARTS}.raw_device")
+    http = (f"{PARTS}.plain_http_server", f"{PARTS}.plain_http_device")
+    yield from zip(_LIMITS, (RoundSystem(*sockets), RoundSystem(*http)), strict=True)
+    yield "raw sockets, and what we sync", RoundSystem(*sockets, is_synced=True)
+    yield "ours, dense float32", RoundSystem(OUR_SERVER, f"{PARTS}.our_device")
+    yield "ours, clip, top-k 10 %, 4 bit", RoundSystem(OUR_SERVER, f"{PARTS}.our_device", filters=_CODED)
+    if plan.with_peers:
+        yield from peer_rounds("edgeml_sdk_device", "flower_simulation", "nvflare_simulation")
 
 
 def all_rounds(plan: Plan) -> dict[str, Results]:
@@ -153,17 +148,10 @@ def all_rounds(plan: Plan) -> dict[str, Results]:
         results[title] = {}
         for num_devices in plan.devices:
             print(f"measuring rounds: {title}, {num_devices} devices", file=sys.stderr, flush=True)
-            results[title][str(num_devices)] = _rounds_of(system, plan, num_devices)
+            results[title][str(num_devices)] = rounds_of(
+                system, size=plan.size, num_devices=num_devices, num_rounds=plan.num_rounds
+            )
     return results
-
-
-def _rounds_of(system: RoundSystem | str, plan: Plan, num_devices: int) -> Results:
-    if isinstance(system, str):
-        return {"absent": system}
-    try:
-        return measure_rounds(system, size=plan.size, num_devices=num_devices, num_rounds=plan.num_rounds)
-    except MeasurementError as exc:
-        return {"absent": f"failed: {exc}"}
 
 
 def _case_rows(systems: dict[str, Results]) -> Iterator[list[str]]:
@@ -182,21 +170,23 @@ def _case_rows(systems: dict[str, Results]) -> Iterator[list[str]]:
             ]
 
 
+def _times(seconds: float, limit: Results) -> str:
+    return "" if "absent" in limit else ratio(seconds / limit["steady_round_s"]["median"])
+
+
 def _round_rows(results: dict[str, Results]) -> Iterator[list[str]]:
-    limits = next(iter(results.values()))
     for title, by_devices in results.items():
         for num_devices, figures in by_devices.items():
             if "absent" in figures:
-                yield [title, num_devices, figures["absent"], "", ""]
+                yield [f"{title}: {figures['absent']}", num_devices, *[""] * 4]
                 continue
             steady_s = figures["steady_round_s"]["median"]
-            limit_s = limits[num_devices]["steady_round_s"]["median"]
             peak = figures.get("peak_resident_bytes")
             yield [
                 title,
                 num_devices,
                 milliseconds(steady_s),
-                ratio(steady_s / limit_s),
+                *(_times(steady_s, results[limit][num_devices]) for limit in _LIMITS),
                 "" if peak is None else f"{peak / 2**20:,.0f} MiB",
             ]
 
@@ -217,7 +207,7 @@ def show(results: Results, plan: Plan) -> None:
     if "rounds" in results:
         print_table(
             f"A whole round without training, {parameters}",
-            ("", "devices", "steady round", "times limit", "server's peak"),
+            ("", "devices", "steady round", "times sockets", "times HTTP", "server's peak"),
             _round_rows(results["rounds"]),
         )
 

@@ -6,6 +6,7 @@ update where it was made and where it was received, and each new version.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measuring import peak_resident_bytes
-from benchmarks.shapes import num_parameters
+from benchmarks.round_parts.versions import Versions
 
 __all__ = ["receive_into", "store"]
 
@@ -46,68 +47,49 @@ def store(path: Path, numbers: npt.NDArray[np.float32]) -> None:
         os.fsync(file.fileno())
 
 
-class _Rounds:
-    """Serves every device a model, takes its update, and goes on once all have answered."""
-
-    def __init__(self, *, size: str, num_devices: int, num_rounds: int, folder: Path | None) -> None:
-        self._folder = folder
-        self._model = np.zeros(num_parameters(size), np.float32)
-        self._sum = np.zeros_like(self._model)
-        self._num_devices = num_devices
-        self._num_rounds = num_rounds
-        self._adding = threading.Lock()
-        self._all_answered = threading.Barrier(num_devices, action=self._next_version)
-
-    def _next_version(self) -> None:
-        np.multiply(self._sum, np.float32(1 / self._num_devices), out=self._sum)
-        np.add(self._model, self._sum, out=self._model)
-        self._sum[...] = 0
-        if self._folder is not None:
-            store(self._folder / "version", self._model)
-
-    def serve(self, connection: socket.socket, *, number: int) -> None:
-        update = np.empty_like(self._model)
-        with connection:
-            for _ in range(self._num_rounds):
-                connection.sendall(self._model.data.cast("B"))
-                receive_into(connection, update.data.cast("B"))
-                if self._folder is not None:
-                    store(self._folder / f"update-{number}", update)
-                with self._adding:
-                    np.add(self._sum, update, out=self._sum)
-                self._all_answered.wait()
-            connection.sendall(b"e")
-
-
 def main() -> None:
     """Serve all rounds; say where at the start, and how much memory it took at the end."""
     given = json.loads(sys.argv[1])
-    with tempfile.TemporaryDirectory(prefix="edgeml-bench-") as folder:
-        _serve(
-            _Rounds(
-                size=given["size"],
-                num_devices=given["num_devices"],
-                num_rounds=given["num_rounds"],
-                folder=Path(folder) if given["is_synced"] else None,
-            ),
+    with tempfile.TemporaryDirectory(prefix="edgeml-bench-") as name:
+        folder = Path(name) if given["is_synced"] else None
+        versions = Versions(
+            size=given["size"],
             num_devices=given["num_devices"],
+            keep=None if folder is None else functools.partial(store, folder / "version"),
         )
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+            connections = [listener.accept()[0] for _ in range(given["num_devices"])]
+        threads = [
+            threading.Thread(
+                target=_serve,
+                args=(connection, versions),
+                kwargs={
+                    "num_rounds": given["num_rounds"],
+                    "path": None if folder is None else folder / f"update-{number}",
+                },
+            )
+            for number, connection in enumerate(connections)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     sys.stdin.readline()
     print(json.dumps({"peak_resident_bytes": peak_resident_bytes()}), flush=True)
 
 
-def _serve(rounds: _Rounds, *, num_devices: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
-        connections = [listener.accept()[0] for _ in range(num_devices)]
-    threads = [
-        threading.Thread(target=rounds.serve, args=(connection,), kwargs={"number": number})
-        for number, connection in enumerate(connections)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def _serve(connection: socket.socket, versions: Versions, *, num_rounds: int, path: Path | None) -> None:
+    update = versions.new_update()
+    with connection:
+        for number in range(num_rounds):
+            connection.sendall(versions.wait_for(number))
+            receive_into(connection, update.data.cast("B"))
+            if path is not None:
+                store(path, update)
+            versions.add(update)
+        versions.wait_for(num_rounds)
+        connection.sendall(b"e")
 
 
 if __name__ == "__main__":

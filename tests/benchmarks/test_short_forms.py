@@ -10,6 +10,7 @@ import pytest
 from benchmarks import large_round, lightning, quality, updates
 from benchmarks.measuring import interleave, least_ratio, median_ratio, peak_growth_bytes
 from benchmarks.peers import PEERS, Absent, find
+from benchmarks.rounds import RoundSystem, rounds_of
 from benchmarks.shapes import num_parameters
 
 
@@ -29,7 +30,7 @@ def test_the_benchmark_of_updates_fills_its_tables(
     assert "Summing 3 updates" in capsys.readouterr().out
 
 
-@pytest.mark.timeout(300)  # nine processes start one after the other
+@pytest.mark.timeout(300)  # fifteen processes start one after the other
 def test_the_benchmark_of_whole_rounds_fills_its_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -39,8 +40,33 @@ def test_the_benchmark_of_whole_rounds_fills_its_table(
 
     figures = json.loads(out.read_text(encoding="utf-8"))
     assert "absent" not in out.read_text(encoding="utf-8")
-    assert set(figures["rounds"]) >= {"limit: raw sockets, no disk", "ours, dense float32"}
+    assert set(figures["rounds"]) >= {
+        "limit: raw sockets, no disk",
+        "limit: plain HTTP, no disk",
+        "ours, dense float32",
+    }
     assert "A whole round without training" in capsys.readouterr().out
+
+
+def test_a_whole_round_is_held_against_both_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    """0.6 s are 6 times the 0.1 s of the sockets and 3 times the 0.2 s of HTTP."""
+    seconds = {"limit: raw sockets, no disk": 0.1, "limit: plain HTTP, no disk": 0.2, "ours": 0.6}
+    rounds = {title: {"2": {"steady_round_s": {"median": median}}} for title, median in seconds.items()}
+
+    updates.show({"rounds": rounds}, updates.SHORT)
+
+    *_, ours = capsys.readouterr().out.splitlines()
+    assert ours.split() == ["ours", "2", "600", "ms", "6.00", "3.00"]
+
+
+def test_a_round_that_cannot_be_measured_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    failing = RoundSystem(None, "benchmarks.round_parts.nobody_wrote_this")
+
+    figures = rounds_of(failing, size="tiny", num_devices=1, num_rounds=2)
+    updates.show({"rounds": {"a peer": {"1": figures}}}, updates.SHORT)
+
+    assert "a peer: failed:" in capsys.readouterr().out
+    assert "nobody_wrote_this" in figures["absent"]
 
 
 def test_the_benchmark_of_quality_fills_its_tables_and_draws_its_picture(
