@@ -50,19 +50,19 @@ class Mixture:
         self._personal = personal
         self._alpha = _as_tensor(mixing.alpha) if alpha is None else alpha
         self._rate = mixing.rate
-        self.mix_()
+        self._mix_()
 
     @torch.no_grad()
-    def mix_(self) -> None:
+    def _mix_(self) -> None:
         """Mix the module from the device's own parameters and the shared ones."""
         mix_(self._mixed, self._own, self._shared, alpha=float(self._alpha))
         if self._rate:
             self._differences = [mine - theirs for mine, theirs in zip(self._own, self._shared, strict=True)]
 
     def take_own_(self) -> None:
-        """Take the module's parameters, which were just loaded, as the device's own, and mix them."""
+        """Take the module's parameters, as they were loaded or stepped to, as the device's own; mix them."""
         self._own = [mine.detach().clone() for mine in self._mixed]
-        self.mix_()
+        self._mix_()
 
     def own_arrays(self) -> dict[str, Tensor]:
         """Return the device's own parameters by canonical name; tied ones under each of their names."""
@@ -87,11 +87,6 @@ class Mixture:
             if grad is not None:
                 grad.mul_(alpha)
             mixed.copy_(mine)
-
-    @torch.no_grad()
-    def after_step_(self) -> None:
-        """Take what the optimizer made of the own parameters, and mix them."""
-        self.take_own_()
 
 
 def _as_tensor(alpha: float) -> Tensor:

@@ -186,7 +186,7 @@ class PersonalTraining:
 
         self.module.optimizer_step(self._trainer.current_epoch, batch_idx, optimizer, closure)
         if self._mixture is not None:
-            self._mixture.after_step_()
+            self._mixture.take_own_()
         self._step_schedules("step", batch_idx + 1)
 
     @torch.enable_grad()
