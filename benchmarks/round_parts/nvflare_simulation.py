@@ -77,16 +77,22 @@ def simulate(
         train_script=str(Path(__file__).with_name(script)),
         train_args=script_arguments,
     )
+    num_devices = given["num_devices"]
     with tempfile.TemporaryDirectory(prefix="edgeml-bench-") as folder:
-        recipe.execute(
-            SimEnv(num_clients=given["num_devices"], num_threads=given["num_devices"], workspace_root=folder)
-        )
         log = Path(folder, "rounds", "server", "log.txt")
-        lines = log.read_text(encoding="utf-8").splitlines()
-    if not any("Finished FedAvg" in line for line in lines):
-        errors = [line for line in lines if " ERROR " in line]
-        raise RuntimeError(errors[-1] if errors else "the server came to no end")
-    return lines
+        try:
+            recipe.execute(SimEnv(num_clients=num_devices, num_threads=num_devices, workspace_root=folder))
+        except RuntimeError as exc:
+            raise RuntimeError(_last_error(log)) from exc
+        if "Finished FedAvg" not in log.read_text(encoding="utf-8"):
+            raise RuntimeError(_last_error(log))
+        return log.read_text(encoding="utf-8").splitlines()
+
+
+def _last_error(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    errors = [line for line in lines if " ERROR " in line]
+    return errors[-1] if errors else "the server came to no end and named no error"
 
 
 def boundaries(lines: list[str]) -> list[float]:
