@@ -11,9 +11,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from edgeml_client.clock import Clock, SystemClock
-from edgeml_client.errors import ConfigurationError
+from edgeml_client.errors import ConfigurationError, NonFiniteError
 from edgeml_client.filters import resolve_filters
 from edgeml_client.rounds.waiting import check_wait
+from edgeml_lightning.callbacks.before_training import BeforeTraining
 from edgeml_lightning.callbacks.connection import Connection
 from edgeml_lightning.callbacks.first_process import FirstProcess
 from edgeml_lightning.callbacks.kept_marks import KeptMarks
@@ -131,6 +132,7 @@ class FederatedCallback(TrainingHooks):
         self._resumed: RoundCheckpoint | None = None
         self._saved: PersonalState | None = None
         self.carried: Carried | None = None
+        self._before: BeforeTraining | None = None
 
     @property
     @override
@@ -153,6 +155,7 @@ class FederatedCallback(TrainingHooks):
         self.last_round, self.last_receipt = None, None
         self._round, self._personal = None, PersonalSide(self.meet(trainer))
         self._streams = RoundStreams(self.carried)
+        self._before = BeforeTraining.of(pl_module)
         if not trainer.strategy.restore_checkpoint_after_setup:
             self._begin(trainer, pl_module)
 
@@ -217,6 +220,8 @@ class FederatedCallback(TrainingHooks):
             recall=lambda expected: first.recall(joined, expected, saved=saved),
         )
         self._round = running
+        if running.recalled is None and running.split.kept:
+            self._before = BeforeTraining.of(module, running.split.kept)
         self._personal.begin(trainer, module, running)
         kept = KeptMarks(*first.files(joined)) if self._ranks.is_first else None
         self._streams.begin(trainer, self._ranks, kept=kept, round_id=joined.assignment.round_id)
@@ -255,6 +260,7 @@ class FederatedCallback(TrainingHooks):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         running = self._leave()
         if running is None:
+            self._before = None
             return
         first_step = running.first_step if running.first_step is not None else trainer.global_step
         num_steps = trainer.global_step - first_step
@@ -276,6 +282,7 @@ class FederatedCallback(TrainingHooks):
                 raise not_kept
 
         self.last_receipt, self.last_round = self._ranks.on_first(conclude)
+        self._before = None
         report(trainer, self.last_round)
         self._ranks.on_first(raise_not_kept)
 
@@ -303,6 +310,11 @@ class FederatedCallback(TrainingHooks):
                 running.assignment.round_id,
                 type(exception).__name__,
             )
+        before, self._before = self._before, None
+        if before is not None:
+            before.restore_modes_()
+            if running is not None or isinstance(exception, NonFiniteError):
+                before.restore_arrays_(pl_module)
         self.close()
 
     def _leave(self) -> RunningRound | None:
@@ -358,4 +370,5 @@ class FederatedCallback(TrainingHooks):
             "_personal": PersonalSide(),
             "_ranks": LocalRanks(),
             "_streams": RoundStreams(),
+            "_before": None,
         }

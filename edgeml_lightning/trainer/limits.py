@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import lightning as L
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import StochasticWeightAveraging, Timer
 from torch.optim import LBFGS, Optimizer
 from typing_extensions import override
 
@@ -24,11 +24,12 @@ def check_repeatable(trainer: L.Trainer) -> None:
     Raises:
         ConfigurationError: It is no ``lightning.Trainer``.
         UnsupportedTrainingError: A limit of the trainer counts over all rounds and would silently end
-            training, or its strategy cannot be fitted twice; the message says what to use instead.
+            training, or its strategy or a callback cannot be fitted twice; the message says what to use
+            instead.
     """
     require_lightning(trainer, kind=L.Trainer)
     check_exactness(trainer)
-    problem = _find_limit(trainer)
+    problem = _find_limit(trainer) or _find_average(trainer)
     if problem is not None:
         raise UnsupportedTrainingError(problem)
 
@@ -63,6 +64,16 @@ def _find_limit(trainer: L.Trainer) -> str | None:
             "max_time counts over all rounds and would end training in one of them: limit the rounds instead"
         )
     return None
+
+
+def _find_average(trainer: L.Trainer) -> str | None:
+    if not any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks_of(trainer)):
+        return None
+    return (
+        "StochasticWeightAveraging averages one fit: in the second round it would go on with the average of "
+        "the first, and send that: use WeightAveraging, which starts every round from the received model, or "
+        "a new Trainer with a FederatedCallback for every round"
+    )
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from edgeml_client.errors import NonFiniteError
 from edgeml_lightning import FederatedCallback, FedPer, FedPerModule
 from tests.lightning.federation import DigitsNet, Federation, digits_of, loader, seeded, trainer
 
@@ -137,3 +139,38 @@ def test_body_and_head_are_the_personal_model(federation: Federation) -> None:
     assert callback.last_round.personal_metrics == callback.last_round.local_metrics
     assert set(callback.last_round.personal_metrics) == {"train_loss", "val_accuracy", "val_loss"}
     assert fit.callback_metrics["personal/val_loss"] == callback.last_round.local_metrics["val_loss"]
+
+
+def test_a_first_round_that_fails_leaves_the_head_as_it_was(federation: Federation) -> None:
+    """Nobody else has this head: neither the global model nor, before a round ended, the device's store."""
+
+    class Failing(DigitsNet):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise RuntimeError("the door was opened")
+
+    strategy, module = FedPer(["classifier"]), seeded(Failing)
+    head = module.classifier.weight.detach().clone()
+    federation.register_model_state(strategy.shared_state(seeded()))
+    callback = FederatedCallback(federation.enrol("device"), model="digits", strategy=strategy, wait_s=30)
+    federation.open_rounds()
+
+    with pytest.raises(RuntimeError, match="door"):
+        trainer(callback).fit(module, loader(digits_of(0)))
+
+    assert torch.equal(module.classifier.weight, head)
+
+
+def test_after_diverged_training_a_lower_rate_helps(federation: Federation) -> None:
+    """The round that diverged is trained again, and not from the NaN that it left in the device's head."""
+    strategy, module = FedPer(["classifier"]), seeded(lr=float("inf"))
+    federation.register_model_state(strategy.shared_state(seeded()))
+    callback = FederatedCallback(federation.enrol("device"), model="digits", strategy=strategy, wait_s=30)
+    federation.open_rounds()
+    with pytest.raises(NonFiniteError, match="lower the learning rate"):
+        trainer(callback).fit(module, loader(digits_of(0)))
+    module.lr = 0.1
+
+    trainer(callback).fit(module, loader(digits_of(0)))
+
+    assert callback.last_round is not None
+    assert callback.last_round.update_status == "accepted"

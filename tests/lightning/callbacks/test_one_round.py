@@ -124,6 +124,27 @@ def test_a_crash_in_training_uploads_nothing_and_the_round_starts_again(federati
     assert federation.server.wait_for_round(callback.last_round.round_id, timeout_s=30).num_updates == 1
 
 
+def test_a_fit_that_fails_in_validation_does_not_leave_the_module_evaluating(federation: Federation) -> None:
+    """In evaluation dropout and batch normalization rest, and the next fit would train so."""
+
+    class Failing(DigitsNet):
+        fails = True
+
+        def validation_step(self, batch: Batch, batch_idx: int) -> None:
+            if self.fails:
+                raise RuntimeError("the disk of the figures is full")
+
+    callback, module = joined(federation), seeded(Failing)
+
+    with pytest.raises(RuntimeError, match="figures"):
+        trainer(callback).fit(module, loader(digits_of(0)), loader(digits_of(0)))
+
+    assert all(child.training for child in module.modules())
+    Failing.fails = False
+    trainer(callback).fit(module, loader(digits_of(0)), loader(digits_of(0)))
+    assert module.body[1].num_batches_tracked == 4
+
+
 @pytest.mark.parametrize("arguments", [{"max_epochs": 0}, {"fast_dev_run": True}], ids=["no step", "trial"])
 def test_nothing_is_uploaded_without_real_training(
     federation: Federation, caplog: pytest.LogCaptureFixture, arguments: dict[str, Any]

@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import pytorch_lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.demos.boring_classes import BoringModel
 from typing_extensions import override
 
@@ -42,6 +42,13 @@ def test_a_limit_that_would_silently_end_training_is_refused(arguments: dict[str
     trainer = L.Trainer(**(QUIET | arguments))
 
     with pytest.raises(UnsupportedTrainingError, match=words):
+        check_repeatable(trainer)
+
+
+def test_an_average_that_would_go_on_over_the_rounds_is_refused() -> None:
+    trainer = L.Trainer(max_epochs=4, callbacks=[StochasticWeightAveraging(0.01)], **QUIET)
+
+    with pytest.raises(UnsupportedTrainingError, match="use WeightAveraging, which starts every round from"):
         check_repeatable(trainer)
 
 
