@@ -31,18 +31,13 @@ class Download:
     """What a download brought.
 
     Attributes:
-        num_bytes: The length of the content; 0 if ``not_modified``.
-        etag: The server's name for this content, to pass as ``if_none_match`` next time.
-        not_modified: The content is still the one named by ``if_none_match``.
-        digest: The SHA-256 of the content, as ``sha256:<hex>``, taken while it arrived; ``None`` if
-            ``not_modified``.
-        data: The content; empty if ``not_modified``, or if it went to a sink of the caller's.
+        num_bytes: The length of the content.
+        digest: The SHA-256 of the content, as ``sha256:<hex>``, taken while it arrived.
+        data: The content; empty if it went to a sink of the caller's.
     """
 
     num_bytes: int
-    etag: str | None = None
-    not_modified: bool = False
-    digest: str | None = None
+    digest: str
     data: bytes = field(default=b"", repr=False)
 
 
@@ -76,16 +71,12 @@ class Downloading:
     Args:
         sink: Where the content goes.
         max_bytes: More than this is refused before it is stored; ``None`` sets no bound.
-        if_none_match: The ETag of the content that is already there.
         back_off: Told when a connection brought the download further.
     """
 
-    def __init__(
-        self, sink: Sink, *, max_bytes: int | None, if_none_match: str | None, back_off: BackOff
-    ) -> None:
+    def __init__(self, sink: Sink, *, max_bytes: int | None, back_off: BackOff) -> None:
         self._sink = sink
         self._max_bytes = max_bytes
-        self._if_none_match = if_none_match
         self._back_off = back_off
         self._furthest = 0
         self._start_over()
@@ -94,9 +85,7 @@ class Downloading:
         """Return the headers of the next request: for the whole, or for what is still missing."""
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         if self._num_bytes and self._resume_from:
-            return headers | {"Range": f"bytes={self._num_bytes}-", "If-Range": self._resume_from}
-        if self._if_none_match:
-            headers["If-None-Match"] = self._if_none_match
+            headers |= {"Range": f"bytes={self._num_bytes}-", "If-Range": self._resume_from}
         return headers
 
     def take(self, response: httpx.Response) -> Download:
@@ -107,9 +96,6 @@ class Downloading:
             InvalidResponseError: The content is longer than ``max_bytes``.
             httpx.TransportError: The connection broke; :meth:`headers` asks for the rest.
         """
-        if response.status_code == HTTPStatus.NOT_MODIFIED:
-            self._start_over()
-            return Download(num_bytes=0, etag=self._if_none_match, not_modified=True)
         expected = self._position(response)
         self._check_size(expected or 0, response)
         self._take_room(expected or 0, response)
@@ -122,7 +108,6 @@ class Downloading:
         self._sink.clear()
         self._num_bytes = 0
         self._sha256 = hashlib.sha256()
-        self._etag: str | None = None
         self._resume_from: str | None = None
         self._digest: str | None = None
 
@@ -136,15 +121,15 @@ class Downloading:
             self._digest = self._digest or announced_digest(response.headers)
             return None if found[2] == "*" else int(found[2])
         self._start_over()
-        self._etag = response.headers.get("etag")
         self._digest = announced_digest(response.headers)
         if "content-encoding" in response.headers:
             return None  # what is stored here is decoded: positions in it mean nothing to the server
         length = response.headers.get("content-length", "")
         if not length.isdecimal():
             return None  # all of it may be here when the connection breaks: there is no rest to ask for then
-        if self._etag and not self._etag.startswith("W/"):
-            self._resume_from = self._etag
+        etag = response.headers.get("etag")
+        if etag and not etag.startswith("W/"):
+            self._resume_from = etag
         return int(length)
 
     def _append(self, chunk: bytes) -> None:
@@ -180,7 +165,7 @@ class Downloading:
                 f"{_name(response)} sent content that is not what it announced (length or SHA-256 differ): "
                 "try again; if it stays so, something between here and the server changes the content"
             )
-        return Download(num_bytes=self._num_bytes, etag=self._etag, digest=digest)
+        return Download(num_bytes=self._num_bytes, digest=digest)
 
 
 def _name(response: httpx.Response) -> str:

@@ -145,7 +145,6 @@ class HttpTransport:
         path: str,
         *,
         params: Mapping[str, QueryValue] | None = None,
-        if_none_match: str | None = None,
         max_bytes: int | None = None,
         into: Sink | None = None,
     ) -> Download:
@@ -155,7 +154,6 @@ class HttpTransport:
             path: Below ``api_base``; or an absolute address, which is sent the token only if it is on the
                 same origin.
             params: The query; what is ``None`` is left out.
-            if_none_match: The ETag of the content that is already here.
             max_bytes: Longer content is refused before it is stored.
             into: What takes the content, where it is not to be ``data`` of what is returned.
 
@@ -167,10 +165,7 @@ class HttpTransport:
         url = self._url(path)
         back_off = BackOff(max_attempts=self._max_attempts)
         state = Downloading(
-            FileSink(memory) if into is None else into,
-            max_bytes=max_bytes,
-            if_none_match=if_none_match,
-            back_off=back_off,
+            FileSink(memory) if into is None else into, max_bytes=max_bytes, back_off=back_off
         )
 
         def next_request() -> WireRequest:

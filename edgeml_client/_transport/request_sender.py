@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 MAX_REFUSAL_BYTES: Final = 64 * 1024
 CONNECT_TIMEOUT_S: Final = 10.0
-_UNAUTHORIZED, _NOT_MODIFIED, _REDIRECT, _REFUSED = 401, 304, 300, 400
+_UNAUTHORIZED, _REDIRECT, _REFUSED = 401, 300, 400
 
 
 class RequestSender:
@@ -131,7 +131,7 @@ class RequestSender:
         """Return what ``read`` makes of a good answer; raise for any other."""
         status = response.status_code
         try:
-            if status < _REDIRECT or status == _NOT_MODIFIED:
+            if status < _REDIRECT:
                 return read(response)
             answer = read_answer(response, max_bytes=MAX_REFUSAL_BYTES)
         finally:
