@@ -262,6 +262,7 @@ class FederatedCallback(TrainingHooks):
         if running is None:
             self._before = None
             return
+        running.require_arrays(pl_module)
         first_step = running.first_step if running.first_step is not None else trainer.global_step
         num_steps = trainer.global_step - first_step
         sent = self._sent(running, trainer, pl_module, num_steps=num_steps)

@@ -9,6 +9,7 @@ import lightning as L
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from edgeml_client.errors import ModelMismatchError
 from edgeml_client.filters import filters_of
 from edgeml_client.schemas import RoundAssignment
 from edgeml_lightning.callbacks.anchored_term import AnchoredTerm
@@ -95,6 +96,27 @@ class RunningRound:
         if self.strategy.turns and not self.has_trained:
             return "what is sent rested in every optimizer step"
         return "fast_dev_run trains for a trial only" if is_trial else None
+
+    def require_arrays(self, module: nn.Module) -> None:
+        """Check that training left the module every array that is sent or kept, in its shape.
+
+        Raises:
+            ModelMismatchError: It did not; every difference is listed.
+        """
+        state = model_state(module)
+        mine = {*self.split.sent, *self.split.kept}
+        problems = [f"{name}: absent from the module" for name in sorted(mine - state.keys())]
+        problems += [
+            f"{name}: {list(state[name].shape)} in the module, {list(received.shape)} as received"
+            for name, received in sorted(self.reference.items())
+            if name in mine & state.keys() and state[name].shape != received.shape
+        ]
+        if problems:
+            raise ModelMismatchError(
+                "training renamed, removed or reshaped arrays of the module, so nothing is sent; do it in "
+                "the module's __init__, as weight normalization and pruning can be, and register that model:",
+                problems,
+            )
 
     def before_and_after(
         self, module: L.LightningModule, ranks: Ranks

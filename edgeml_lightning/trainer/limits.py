@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import lightning as L
-from lightning.pytorch.callbacks import StochasticWeightAveraging, Timer
+from lightning.pytorch.callbacks import LearningRateFinder, StochasticWeightAveraging, Timer
 from torch.optim import LBFGS, Optimizer
 from typing_extensions import override
 
@@ -29,7 +29,7 @@ def check_repeatable(trainer: L.Trainer) -> None:
     """
     require_lightning(trainer, kind=L.Trainer)
     check_exactness(trainer)
-    problem = _find_limit(trainer) or _find_average(trainer)
+    problem = _find_limit(trainer) or _find_single(trainer)
     if problem is not None:
         raise UnsupportedTrainingError(problem)
 
@@ -66,8 +66,15 @@ def _find_limit(trainer: L.Trainer) -> str | None:
     return None
 
 
-def _find_average(trainer: L.Trainer) -> str | None:
-    if not any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks_of(trainer)):
+def _find_single(trainer: L.Trainer) -> str | None:
+    """Return why a callback is one of a single fit."""
+    callbacks = callbacks_of(trainer)
+    if any(isinstance(callback, LearningRateFinder) for callback in callbacks):
+        return (
+            "LearningRateFinder would look for another rate in every round: find one before, with "
+            "Tuner(L.Trainer()).lr_find(module, ...), and leave the callback out"
+        )
+    if not any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
         return None
     return (
         "StochasticWeightAveraging averages one fit: in the second round it would go on with the average of "

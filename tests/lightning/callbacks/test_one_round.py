@@ -167,6 +167,22 @@ def test_diverged_training_is_refused_with_advice(federation: Federation) -> Non
         trainer(callback).fit(seeded(lr=float("inf")), loader(digits_of(0)))
 
 
+@pytest.mark.parametrize("strategy", [FedAvg(), FedPer(["classifier"])], ids=["what is sent", "what is kept"])
+def test_arrays_that_training_renames_are_named(federation: Federation, strategy: Any) -> None:
+    """Weight normalization puts two arrays in the place of one, of which nobody knows what it was before."""
+
+    class Renaming(DigitsNet):
+        def on_train_batch_end(self, *_: Any) -> None:
+            if self.trainer.global_step == 1:
+                nn.utils.parametrizations.weight_norm(self.classifier)
+
+    callback = joined(federation)
+    callback.strategy = strategy
+
+    with pytest.raises(ModelMismatchError, match=r"classifier\.weight: absent from the module"):
+        trainer(callback).fit(seeded(Renaming), loader(digits_of(0)))
+
+
 def test_a_module_that_does_not_fit_is_refused_with_every_difference(federation: Federation) -> None:
     callback = joined(federation)
     module = seeded()

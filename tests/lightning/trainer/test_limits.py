@@ -8,7 +8,12 @@ import lightning as L
 import pytest
 import pytorch_lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    LearningRateFinder,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.demos.boring_classes import BoringModel
 from typing_extensions import override
 
@@ -45,10 +50,18 @@ def test_a_limit_that_would_silently_end_training_is_refused(arguments: dict[str
         check_repeatable(trainer)
 
 
-def test_an_average_that_would_go_on_over_the_rounds_is_refused() -> None:
-    trainer = L.Trainer(max_epochs=4, callbacks=[StochasticWeightAveraging(0.01)], **QUIET)
+@pytest.mark.parametrize(
+    ("callback", "words"),
+    [
+        (StochasticWeightAveraging(0.01), "use WeightAveraging, which starts every round from the received"),
+        (LearningRateFinder(), "find one before, with Tuner"),
+    ],
+    ids=["average", "rate"],
+)
+def test_a_callback_of_a_single_fit_is_refused(callback: L.Callback, words: str) -> None:
+    trainer = L.Trainer(max_epochs=4, callbacks=[callback], **QUIET)
 
-    with pytest.raises(UnsupportedTrainingError, match="use WeightAveraging, which starts every round from"):
+    with pytest.raises(UnsupportedTrainingError, match=words):
         check_repeatable(trainer)
 
 
