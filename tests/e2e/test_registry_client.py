@@ -60,18 +60,6 @@ def test_a_link_needs_no_token(edge: EdgeML, tmp_path: Path) -> None:
     assert download.digest == edge.registry.get_version(model.id, "1").checksum
 
 
-def test_what_is_current_is_not_fetched_again(edge: EdgeML) -> None:
-    model = edge.registry.ensure_model("current", "pytorch", "a test")
-    edge.registry.upload_version(model.id, STATE, "1")
-    path = f"/models/{model.id}/versions/1/download"
-
-    first = edge.api.download(path, params={"format": "safetensors"})
-    second = edge.api.download(path, params={"format": "safetensors"}, if_none_match=first.etag)
-
-    assert first.num_bytes > 0
-    assert (second.not_modified, second.num_bytes) == (True, 0)
-
-
 def test_a_version_is_immutable(edge: EdgeML) -> None:
     model = edge.registry.ensure_model("immutable", "pytorch", "a test")
     edge.registry.upload_version(model.id, STATE, "1")
