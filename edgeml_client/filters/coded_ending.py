@@ -40,6 +40,9 @@ _BITS_OF_A_SIGN: Final = {"int4": 1.02, "int8": 1.5}
 
 _WIDTHS: Final = (4, 8, 16)
 
+_FEWEST_BITS_OF_FACTORS: Final = 3
+"""With fewer, more is added to a matrix by rounding its factors than these hold of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class CodedEnding:
@@ -114,7 +117,7 @@ def split_coded_ending(
     a loss. Any other one has no coded form.
 
     Raises:
-        FilterConfigError: ``error_feedback`` stands elsewhere.
+        FilterConfigError: ``error_feedback`` stands elsewhere, or before factors of too few bits.
 
     Example:
         >>> from edgeml_client.filters import resolve_filters
@@ -139,6 +142,11 @@ def split_coded_ending(
         )
     if not taken:
         return tuple(before), _without_loss(before)
+    if feedback and rank and quantization and quantization.bits < _FEWEST_BITS_OF_FACTORS:
+        raise FilterConfigError(
+            f"filter 'error_feedback' cannot make up for factors of {quantization.bits} bits: what it keeps "
+            f"would grow in every round; write {_FEWEST_BITS_OF_FACTORS} bits or more behind 'low_rank'"
+        )
     coding = _integers(quantization.bits) if quantization else _FLOATS
     coding = coding.model_copy(update={"rank": rank})
     ending = CodedEnding(coding, tuple(taken), sparsification, quantization, feedback is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -80,7 +81,7 @@ def factored(source: NumberSource, *, rank: int) -> DeltaVector:
         if is_factored(spec, rank):
             matrix = np.empty((spec.shape[0], spec.size // spec.shape[0]), np.float32)
             source.read_into(matrix.reshape(-1), start=start)
-            left, right = leading_factors(matrix, rank=rank, generator=generator)
+            left, right = _balanced(*leading_factors(matrix, rank=rank, generator=generator))
             part[...] = left
             np.multiply(right, _MARGIN, out=next(parts))
         elif spec.size:
@@ -115,6 +116,18 @@ def leading_factors(matrix: Matrix, *, rank: int, generator: np.random.Generator
         left = np.linalg.qr(scaled @ right).Q
     with np.errstate(over="ignore"):
         return left, (scaled.T @ left).T * np.float32(2.0**exponent)
+
+
+def _balanced(left: Matrix, right: Matrix) -> tuple[Matrix, Matrix]:
+    """Return the factors with numbers of like size: a block of values that reaches over both has one scale.
+
+    One is multiplied by a power of two and the other divided by it, which changes no bit of the product.
+    """
+    largest = float(np.max(np.abs(left))), float(np.max(np.abs(right)))
+    if not (min(largest) > 0 and max(largest) < math.inf):
+        return left, right
+    factor = np.float32(2.0 ** round((math.log2(largest[1]) - math.log2(largest[0])) / 2))
+    return left * factor, right / factor
 
 
 def products(left: Float32Array, right: Float32Array) -> Iterator[Float32Array]:

@@ -62,6 +62,20 @@ def test_a_matrix_takes_the_bytes_of_its_factors(header: UpdateHeader) -> None:
     assert len(data) < 8_000 + 64 + 1_000
 
 
+@pytest.mark.parametrize("size", [1e-4, 1e4])
+def test_a_block_that_reaches_over_both_factors_spoils_neither(header: UpdateHeader, size: float) -> None:
+    """120 numbers of the left factor leave 8 of the right one in its second block of 64, with one scale.
+
+    Of a rank of 3 nothing is lost but rounding to 8 bits, however large the numbers of the matrix are.
+    """
+    matrix = size * low_rank_matrix(40, 50, rank=3)
+    coding = Coding(values="int8", block=64, scales="bfloat16", rank=3)
+
+    arrived = sent(header, {"w": matrix}, coding)["w"]
+
+    assert np.linalg.norm(arrived - matrix) < 0.02 * np.linalg.norm(matrix)
+
+
 @settings(deadline=None)
 @given(delta=deltas(), rank=st.integers(1, 4))
 def test_factors_never_enlarge_an_update(delta: Any, rank: int, header: UpdateHeader) -> None:
