@@ -15,7 +15,7 @@ from edgeml_lightning.callbacks.connection import Connection
 from edgeml_lightning.callbacks.joined_round import JoinedRound
 from edgeml_lightning.callbacks.kept_marks import KeptMarks
 from edgeml_lightning.callbacks.running_round import RunningRound
-from edgeml_lightning.callbacks.waiting import wait_for_round
+from edgeml_lightning.callbacks.waiting import find_other_model, wait_for_round
 from edgeml_lightning.errors import FederationError, NoRoundAssignedError
 from edgeml_lightning.personalization import (
     PersonalKey,
@@ -72,11 +72,10 @@ class FirstProcess:
         assignment = wait_for_round(client, model=self.model, wait_s=self.wait_s)
         if assignment is None:
             if self.when_unassigned == "raise":
-                other = client.get_round_assignment()
                 raise NoRoundAssignedError(
                     model=self.model,
                     waited_s=self.wait_s,
-                    other_model_id=None if other is None else other.model_id,
+                    other_model_id=find_other_model(client, model=self.model),
                 )
             return None
         resolved = resolve_strategy(strategy_for(module, self.strategy), assignment.config)

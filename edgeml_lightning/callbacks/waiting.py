@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from edgeml_client import FederatedClient
     from edgeml_client.schemas import RoundAssignment
 
-__all__ = ["announce_wait", "wait_for_round"]
+__all__ = ["announce_wait", "find_other_model", "wait_for_round"]
 
 
 def wait_for_round(client: FederatedClient, *, model: str, wait_s: float) -> RoundAssignment | None:
@@ -35,6 +35,14 @@ def announce_wait(client: FederatedClient, *, model: str, wait_s: float) -> None
     Lightning shows these lines to whoever has set up no logging, and a silent minute looks like a fault. A
     round of another model that does wait for this device is named, since the model's name may be wrong.
     """
-    other = client.get_round_assignment()
-    hint = f"; one of model {other.model_id!r} waits for this device: is the name right?" if other else ""
+    other = find_other_model(client, model=model)
+    hint = f"; one of model {other!r} waits for this device: is the name right?" if other else ""
     rank_zero_info(f"waiting up to {wait_s:g} s for a round of model {model!r}{hint}")
+
+
+def find_other_model(client: FederatedClient, *, model: str) -> str | None:
+    """Return the id of another model of which a round waits for this device, if there is one."""
+    offered = client.get_round_assignment()
+    if offered is None or client.get_round_assignment(model=model) is not None:
+        return None  # a round of this model may have opened since it was last asked for
+    return offered.model_id

@@ -22,6 +22,7 @@ from edgeml_client.errors import (
 )
 from edgeml_client.testing import FakeClock
 from edgeml_lightning import Ditto, FedAvg, FederatedCallback, FedPer, FedProx
+from edgeml_lightning.callbacks.waiting import announce_wait
 from edgeml_lightning.errors import FederationError, NoRoundAssignedError
 from edgeml_server import EmbeddedServer
 from tests.lightning.federation import Batch, DigitsNet, Federation, digits_of, loader, seeded, trainer
@@ -254,6 +255,27 @@ def test_waiting_is_announced(federation: Federation, caplog: pytest.LogCaptureF
         trainer(callback).fit(seeded(), loader(digits_of(0)))
 
     assert caplog.messages.count("waiting up to 0.01 s for a round of model 'digits'") == 1
+
+
+def test_a_round_of_another_model_is_named_while_waiting(
+    federation: Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its name may be the right one; a round of the model itself, which opened meanwhile, is no such sign."""
+    federation.register_model(seeded())
+    client = federation.enrol("device")
+    opened = federation.open_rounds()
+
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        announce_wait(client, model="digits", wait_s=1)
+        announce_wait(client, model="didgits", wait_s=1)
+
+    assert caplog.messages == [
+        "waiting up to 1 s for a round of model 'digits'",
+        (
+            "waiting up to 1 s for a round of model 'didgits'; "
+            f"one of model {opened.model_id!r} waits for this device: is the name right?"
+        ),
+    ]
 
 
 def test_the_users_strategy_wins_and_the_conflict_is_logged(
