@@ -55,9 +55,10 @@ class FederatedTrainer:
             process that talks to the control plane. ``None`` takes all from the environment.
         model: The name or id of the global model.
         strategy: What a round does to training; by default what the round's configuration says.
-        trainer: The Lightning trainer. Its ``max_epochs`` are the epochs of one round; 1 by default. Its
-            sanity check measures the global model as it was received, on all validation data; with
-            ``num_sanity_val_steps=0`` that is left out.
+        trainer: The Lightning trainer. Its ``max_epochs`` are the epochs of one round, and must be given
+            unless there are ``local_steps``; without a trainer they are 1. Its sanity check measures the
+            global model as it was received, on all validation data; with ``num_sanity_val_steps=0`` that is
+            left out.
         wait_s: How long to wait for each round, in seconds.
         filters: Filters for every update, after those that the round asks for.
         sample_count: Training samples on this device, the weight of its updates; by default they are counted.
@@ -104,6 +105,8 @@ class FederatedTrainer:
     ) -> None:
         self.model = model
         self.trainer = trainer or L.Trainer(max_epochs=1)
+        if local_steps is not None and self.trainer.max_epochs is None:
+            self.trainer.fit_loop.max_epochs = 1
         check_repeatable(self.trainer)
         if self.trainer.num_sanity_val_steps > 0:
             self.trainer.num_sanity_val_steps = float("inf")

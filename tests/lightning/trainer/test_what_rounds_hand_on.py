@@ -112,6 +112,18 @@ def test_accumulated_batches_are_parts_of_one_step(
     assert (history[0].num_steps, history[0].sample_count) == (2, 12)
 
 
+def test_local_steps_need_no_max_epochs(
+    clinic: Any, line: L.LightningModule, points: Any, quiet: Quiet
+) -> None:
+    """They say how long a round is; the thousand epochs of a Trainer without a limit are never meant."""
+    clinic.open_rounds(num_rounds=2)
+    federated = FederatedTrainer(clinic.device(), model="line", trainer=quiet(max_epochs=None), local_steps=3)
+
+    history = federated.fit(line, datamodule=points, rounds=2)
+
+    assert [record.num_steps for record in history] == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("options", "arguments", "message"),
     [
