@@ -17,6 +17,11 @@ __all__ = ["LOCK_TIMEOUT_S", "TokenShelf"]
 
 LOCK_TIMEOUT_S: Final = 60.0
 
+_MEMORY_HINT: Final = (
+    "; memory ends with its process: to enrol in one process and train in another, "
+    "set EDGEML_TOKEN_STORAGE to 'file' for both"
+)
+
 
 class TokenShelf:
     """Finds, keeps and removes the refresh token of one device at one control plane.
@@ -92,9 +97,10 @@ class TokenShelf:
         """
         stored = self.find()
         if stored is None:
+            hint = "" if self._store.is_shared else _MEMORY_HINT
             raise NotEnrolledError(
                 f"there is no token for {self._user} in {self._store.place}: "
-                "call DeviceAuthClient.bootstrap with a bootstrap token"
+                f"call DeviceAuthClient.bootstrap with a bootstrap token{hint}"
             )
         return stored
 

@@ -65,6 +65,14 @@ def test_who_never_enrolled_is_told_how(make_auth: MakeAuth) -> None:
         make_auth().get_access_token_sync()
 
 
+def test_who_enrolled_in_another_process_is_told_where_both_find_the_token(make_auth: MakeAuth) -> None:
+    """A bootstrap token is spent once: in memory, what it brought is gone with the process that enrolled."""
+    with pytest.raises(
+        NotEnrolledError, match=r"memory ends with its process.*EDGEML_TOKEN_STORAGE to 'file'"
+    ):
+        make_auth().get_access_token_sync()
+
+
 def test_a_refused_bootstrap_token_is_not_kept_and_not_shown(
     make_auth: MakeAuth, rotation: Rotation, store: MemoryTokenStore
 ) -> None:
