@@ -86,7 +86,9 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     status = error.status_code
     detail = str(error.detail)
     if detail == HTTPStatus(status).phrase:  # the framework's own, which says nothing
-        detail = f"{request.method} {request.url.path}: {detail.lower()}"
+        call = f"{request.method} {request.url.path}"
+        unknown = status == HTTPStatus.NOT_FOUND
+        detail = f"this control plane does not serve {call}" if unknown else f"{call}: {detail.lower()}"
     code = _CODES.get(status, HTTPStatus(status).name.lower())
     return problem_response(request.scope, status, detail=detail, code=code, headers=error.headers)
 

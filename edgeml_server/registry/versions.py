@@ -103,7 +103,8 @@ def add_version(
     version_id = versions.add(new, now=now)
     if version_id is None:
         raise ContradictionError(
-            f"there is a version {new.version!r} already, and versions never change; choose another name"
+            f"there is a version {new.version!r} already, and versions never change; "
+            "name the new one differently (`edgeml-server model upload --version NAME`)"
         )
     for file_format, blob in files.items():
         versions.add_file(version_id, file_format=file_format, blob=blob)

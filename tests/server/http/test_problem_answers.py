@@ -21,7 +21,7 @@ def test_an_unknown_address_says_what_was_not_found(http: httpx.Client) -> None:
 
     assert answer.status_code == 404
     assert answer.json() == {
-        "detail": "GET /api/v1/nothing: not found",
+        "detail": "this control plane does not serve GET /api/v1/nothing",
         "code": "not_found",
         "request_id": "mine-1",
     }

@@ -206,7 +206,7 @@ class TestOnBothDatabases:
     def test_of_two_who_publish_one_name_one_is_refused(self, database: Database, model_id: str) -> None:
         self.publish(database, model_id, "1")
 
-        with pytest.raises(ContradictionError, match="versions never change"):
+        with pytest.raises(ContradictionError, match=r"versions never change; name .*--version NAME"):
             self.publish(database, model_id, "1")
 
     def test_what_is_kept_in_another_format_cannot_be_trained(
