@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -14,7 +14,7 @@ from edgeml_client.filters.delta_filter import DeltaFilter
 from edgeml_client.filters.effects import Sparsity
 from edgeml_client.filters.error_feedback import ErrorFeedbackFilter
 from edgeml_client.filters.low_rank import LowRankFilter
-from edgeml_client.filters.quantization import QuantizationFilter
+from edgeml_client.filters.quantization import QuantizationFilter, Rounding
 from edgeml_client.filters.sparsification import SparsificationFilter
 from edgeml_client.filters.step import FilterStep
 from edgeml_client.filters.stochastic_sign import StochasticSignFilter
@@ -40,8 +40,8 @@ _BITS_OF_A_SIGN: Final = {"int4": 1.02, "int8": 1.5}
 
 _WIDTHS: Final = (4, 8, 16)
 
-_FEWEST_BITS_OF_FACTORS: Final = 3
-"""With fewer, more is added to a matrix by rounding its factors than these hold of it."""
+_FEWEST_BITS_OF_FACTORS: Final[Mapping[Rounding, int]] = {"nearest": 4, "stochastic": 6}
+"""With fewer, more may be added to a matrix by rounding its factors than these hold of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +142,22 @@ def split_coded_ending(
         )
     if not taken:
         return tuple(before), _without_loss(before)
-    if feedback and rank and quantization and quantization.bits < _FEWEST_BITS_OF_FACTORS:
-        raise FilterConfigError(
-            f"filter 'error_feedback' cannot make up for factors of {quantization.bits} bits: what it keeps "
-            f"would grow in every round; write {_FEWEST_BITS_OF_FACTORS} bits or more behind 'low_rank'"
-        )
+    if feedback and rank and quantization:
+        _require_fine_factors(quantization)
     coding = _integers(quantization.bits) if quantization else _FLOATS
     coding = coding.model_copy(update={"rank": rank})
     ending = CodedEnding(coding, tuple(taken), sparsification, quantization, feedback is not None)
     return tuple(before), ending
+
+
+def _require_fine_factors(quantization: QuantizationFilter) -> None:
+    fewest = _FEWEST_BITS_OF_FACTORS[quantization.rounding]
+    if quantization.bits < fewest:
+        raise FilterConfigError(
+            f"filter 'error_feedback' cannot make up for factors of {quantization.bits} bits: what it keeps "
+            f"would grow in every round; behind 'low_rank', with {quantization.rounding} rounding, write "
+            f"{fewest} bits or more"
+        )
 
 
 _Filter = TypeVar("_Filter", bound=DeltaFilter)

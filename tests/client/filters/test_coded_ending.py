@@ -119,7 +119,8 @@ def test_zeros_and_signs_that_filters_leave_are_coded_without_a_loss(
         ([FEEDBACK, FEEDBACK, TOP], "directly before"),
         ([FEEDBACK, SIGN], "directly before"),
         ([FEEDBACK, {**RANK_2, "rank": 65}], "of rank 64 at most"),
-        ([FEEDBACK, RANK_2, quantize(2)], "write 3 bits or more behind 'low_rank'"),
+        ([FEEDBACK, RANK_2, quantize(3)], "with nearest rounding, write 4 bits or more"),
+        ([FEEDBACK, RANK_2, {**quantize(5), "rounding": "stochastic"}], "rounding, write 6 bits or more"),
     ],
 )
 def test_error_feedback_elsewhere_is_refused(filters: list[dict[str, Any]], message: str) -> None:

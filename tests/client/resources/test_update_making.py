@@ -28,6 +28,7 @@ from edgeml_client.updates import DeltaVector, Layout, StreamedDelta, UpdateFile
 from edgeml_client.updates.coding import CodedUpdateFile
 from edgeml_client.updates.coding.residual import ResidualStore
 from edgeml_client.updates.coding.residual_slot import ResidualMark
+from edgeml_client.updates.outbox import Outbox
 from tests.client.coding.leftovers import numbers_of, stage
 from tests.envelopes import envelope
 
@@ -371,3 +372,32 @@ def test_error_feedback_keeps_what_a_low_rank_leaves_out(tmp_path: Path, *, allo
     np.testing.assert_allclose(sent + kept, delta["w"], atol=1e-6)
     assert np.linalg.svd(sent, compute_uv=False)[:2] == pytest.approx([1, 0], abs=1e-3)
     assert np.linalg.svd(kept, compute_uv=False)[0] == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(("bits", "rounding"), [(4, "nearest"), (6, "stochastic")])
+def test_what_is_kept_of_factors_in_the_fewest_bits_stays_bounded(
+    tmp_path: Path, *, bits: int, rounding: str
+) -> None:
+    """Random matrices, of which a rank of 2 holds a fifth: after ten rounds nothing more adds up."""
+    numbers = np.random.default_rng(0)
+    shapes = {"b": (16,), "w": (16, 64)}
+    layout = DeltaVector.of({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}).layout
+    outbox = Outbox(tmp_path)
+    factors = {"type": "low_rank", "rank": 2}, {"type": "quantization", "bits": bits, "rounding": rounding}
+    lengths: list[float] = []
+
+    for number in range(80):
+        made = make_update(
+            {name: numbers.normal(scale=100, size=shape) for name, shape in shapes.items()},
+            resolve_filters([{"type": "error_feedback"}, *factors]),
+            header_for=lambda trail, number=number: header_for(trail, f"r-{number}"),
+            layout=layout,
+            residuals=outbox.residuals,
+            allow_coded=True,
+            generator=numbers,
+        )
+        assert made.left_out is not None
+        lengths.append(float(np.linalg.norm(numbers_of(made.left_out))))
+        outbox.put(made.data, left_out=made.left_out)
+
+    assert max(lengths[-40:]) < 1.5 * max(lengths[:10])
