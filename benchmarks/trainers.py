@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from typing_extensions import override
 
-from benchmarks.cases.steps_plain import MU
+from benchmarks.cases.steps_plain import MU, compiles
 from benchmarks.networks import NETWORKS, batch_for
 from edgeml_client import DeviceAuthClient, FederatedClient
 from edgeml_lightning import Ditto, DittoModule, FedAvg, FederatedCallback, FedProx
@@ -163,6 +163,13 @@ def measure_trainers(
             ),
             "Trainer, DittoModule": lambda: federated(None, model="two", module=two_models),
         }
+        if compiles(network):
+            cases["Trainer, FedProx, compiled"] = lambda: federated(
+                FedProx(MU, compiled=True), model="one", module=plain
+            )
+            cases["Trainer, Ditto on an untouched module, compiled"] = lambda: federated(
+                Ditto(lambda_ditto=MU, compiled=True), model="one", module=plain
+            )
         turns = [{name: case() for name, case in cases.items()} for _ in range(repetitions)]
     return {name: [turn[name] for turn in turns] for name in cases}
 
